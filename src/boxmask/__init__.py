@@ -1,0 +1,1 @@
+"""boxmask: instance masks from box annotations."""

@@ -1,0 +1,17 @@
+"""Errors that a user can mend: shown without a traceback, exit code 2."""
+
+
+class UserError(Exception):
+    """Something the user gave cannot be used.
+
+    Args:
+        what: what is wrong, one line.
+        where: file and line, or annotation id; may be empty.
+        fix: what to do, one line; may be empty.
+    """
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.fix = fix
+        super().__init__("\n".join(part for part in (what, where, fix) if part))

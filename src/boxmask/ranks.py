@@ -1,0 +1,28 @@
+"""Sums over processes; does nothing when there is one."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def num_ranks() -> int:
+    """How many processes train together; 1 when alone."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files."""
+    return num_ranks() == 1 or dist.get_rank() == 0
+
+
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """The sum of `value` over all processes, without a graph; `value` itself is left alone."""
+    total = value.detach().clone()
+    if num_ranks() > 1:
+        dist.all_reduce(total, op=dist.ReduceOp.SUM)
+    return total
+
+
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """The mean of `value` over all processes, without a graph."""
+    return sum_over_ranks(value) / torch.tensor(num_ranks(), device=value.device)

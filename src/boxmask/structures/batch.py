@@ -1,0 +1,71 @@
+"""A padded batch of images with their targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from boxmask.structures.targets import Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """B images padded at the right and at the bottom to one size.
+
+    Attributes:
+        images: (B, 3, H, W) RGB in 0..1, zero where padded. H and W are multiples of 32.
+        valid: (B, H, W) bool, False where padded.
+        targets: one `Targets` an image, in pixels of `images`.
+        image_sizes: (height, width) of each image without its padding.
+        scales: (B, 2) factors (x, y) that turned pixels of the picture file into pixels of
+            `images`, for pictures that were resized only.
+        indices: position of each image in its data set's list of records.
+        names: file name of each image, for messages.
+    """
+
+    images: Tensor
+    valid: Tensor
+    targets: tuple[Targets, ...]
+    image_sizes: tuple[tuple[int, int], ...]
+    scales: Tensor
+    indices: tuple[int, ...]
+    names: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.shape[1] != 3:
+            raise ValueError(f"images: expected (B, 3, H, W), got {tuple(self.images.shape)}")
+        if len(self.targets) != len(self.images):
+            raise ValueError(
+                f"targets: expected one for each of {len(self.images)} images, "
+                f"got {len(self.targets)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def num_instances(self) -> int:
+        """Objects in all images of the batch."""
+        return sum(len(targets) for targets in self.targets)
+
+    def pin_memory(self) -> Batch:
+        """A copy in page-locked memory, called by torch's DataLoader."""
+        return self._map(lambda tensor: tensor.pin_memory(), self.targets)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """A copy on `device`."""
+        targets = tuple(t.to(device, non_blocking=non_blocking) for t in self.targets)
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking), targets)
+
+    def _map(self, function, targets: tuple[Targets, ...]) -> Batch:  # noqa: ANN001
+        return Batch(
+            images=function(self.images),
+            valid=function(self.valid),
+            targets=targets,
+            image_sizes=self.image_sizes,
+            scales=function(self.scales),
+            indices=self.indices,
+            names=self.names,
+        )
