@@ -47,6 +47,17 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def select(self, keep: Tensor) -> Detections:
+        """The objects that `keep`, a bool mask or indices, picks."""
+        return Detections(
+            boxes=self.boxes[keep],
+            scores=self.scores[keep],
+            labels=self.labels[keep],
+            mask_scores=self.mask_scores[keep],
+            frames=self.frames[keep],
+            image_size=self.image_size,
+        )
+
     def to(self, device: torch.device | str) -> Detections:
         """A copy on `device`."""
         return Detections(

@@ -1,0 +1,1 @@
+"""Backbones: images in, a list of maps out."""

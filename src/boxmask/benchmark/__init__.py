@@ -1,0 +1,1 @@
+"""Benchmarks: the same tables each time, with machine and commit."""

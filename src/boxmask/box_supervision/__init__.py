@@ -1,0 +1,1 @@
+"""Every way to learn masks from boxes; knows no architecture."""

@@ -1,0 +1,74 @@
+"""Named losses with weights and ramps: the only place that divides, and sums over processes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from boxmask import ranks
+from boxmask.box_supervision.weak_loss import LossContext, WeakLoss
+from boxmask.structures import LossSum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """How much a loss counts, and from when.
+
+    Attributes:
+        weight: factor of the loss.
+        start: share of the run, in 0..1, before which the loss counts nothing.
+        ramp: share of the run over which it grows linearly from 0 to `weight`.
+    """
+
+    weight: float = 1.0
+    start: float = 0.0
+    ramp: float = 0.0
+
+    def factor(self, progress: float) -> float:
+        """The factor at a share of the run."""
+        if progress < self.start:
+            return 0.0
+        if self.ramp == 0:
+            return self.weight
+        return self.weight * min((progress - self.start) / self.ramp, 1.0)
+
+
+class Objective(nn.Module):
+    """A set of weak losses with their terms.
+
+    Args:
+        losses: weak losses by name, `loss_...`.
+        terms: one term for each of them; detection losses without a term count once.
+    """
+
+    def __init__(self, losses: Mapping[str, WeakLoss], terms: Mapping[str, Term]) -> None:
+        super().__init__()
+        unknown = set(terms) - set(losses)
+        if unknown or set(losses) - set(terms):
+            raise ValueError(
+                f"terms: expected one for each of {sorted(losses)}, got {sorted(terms)}"
+            )
+        self.losses = nn.ModuleDict(losses)
+        self.terms = dict(terms)
+
+    def forward(self, context: LossContext) -> dict[str, LossSum]:
+        """The sums of all weak losses."""
+        return {name: loss(context) for name, loss in self.losses.items()}
+
+    def update(self, context: LossContext) -> None:
+        """Moves the losses' own state, after the optimizer step."""
+        for loss in self.losses.values():
+            loss.update(context)
+
+    def reduce(self, losses: Mapping[str, LossSum], progress: float) -> dict[str, Tensor]:
+        """Weighted means over all processes' counts.
+
+        Each process divides its own total by the mean count of all, so that averaging the
+        gradients, which distributed training does, gives the gradient of the overall mean.
+        """
+        reduced = {}
+        for name, loss in losses.items():
+            factor = self.terms[name].factor(progress) if name in self.terms else 1.0
+            count = ranks.mean_over_ranks(loss.count).clamp(min=1.0 / ranks.num_ranks())
+            reduced[name] = loss.total / count * factor
+        return reduced

@@ -1,0 +1,55 @@
+"""Full supervision where a mask may be trusted."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero
+from boxmask.ops.dice import dice_distance
+from boxmask.ops.masks import sample_at_stride
+from boxmask.structures import Batch, LossSum, MaskSamples
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustedMaskLossSettings:
+    """The trusted-mask term has no knobs."""
+
+    def build(self) -> "TrustedMaskLoss":
+        """The loss."""
+        return TrustedMaskLoss()
+
+
+class TrustedMaskLoss(WeakLoss):
+    """Dice distance to the true mask, averaged over the samples of trusted objects.
+
+    Source: CondInst (ECCV 2020), mask loss.
+    """
+
+    def forward(self, context: LossContext) -> LossSum:
+        """Zero where no object of the batch has a trusted mask."""
+        student = context.student
+        trusted = torch.cat([t.trusted for t in context.batch.targets])[student.instance_index]
+        if not bool(trusted.any()):
+            total = attached_zero(context)
+            return LossSum(total, torch.zeros_like(total.detach()))
+        chosen = student.select(trusted)
+        truth = masks_on_samples(context.batch, chosen)
+        total = dice_distance(chosen.logits.float().sigmoid(), truth.float()).sum()
+        return LossSum(total, torch.tensor(float(len(chosen)), device=total.device))
+
+
+def masks_on_samples(batch: Batch, samples: MaskSamples) -> Tensor:
+    """True masks on the grid of whole-image samples: (K, h, w) bool.
+
+    Objects without a mask give an empty one.
+    """
+    height, width = samples.logits.shape[-2:]
+    stride = batch.images.shape[-1] // width
+    rows = []
+    for targets in batch.targets:
+        if targets.masks is None:
+            rows.append(batch.valid.new_zeros((len(targets), height, width)))
+        else:
+            rows.append(sample_at_stride(targets.masks, stride))
+    return torch.cat(rows)[samples.instance_index]

@@ -1,0 +1,44 @@
+"""Contract of everything that teaches masks."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from boxmask.structures import Batch, LossSum, MaskSamples
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossContext:
+    """All that a weak loss may look at.
+
+    Attributes:
+        batch: images and given boxes.
+        student: masks of the model that learns, with a graph.
+        teacher: masks of its moving average for the same samples, or None.
+        progress: share of the run that is done, in 0..1.
+    """
+
+    batch: Batch
+    student: MaskSamples
+    teacher: MaskSamples | None
+    progress: float
+
+
+class WeakLoss(nn.Module):
+    """A term that looks at mask samples and boxes, and gives a sum and a count.
+
+    `forward` changes nothing; `update`, called once after the optimizer step, moves whatever
+    the loss remembers (prototypes, banks).
+    """
+
+    def forward(self, context: LossContext) -> LossSum:
+        """The loss of this batch; a zero with a graph where it has nothing to say."""
+        raise NotImplementedError
+
+    def update(self, context: LossContext) -> None:
+        """Moves the loss's own state; most have none."""
+
+
+def attached_zero(context: LossContext) -> Tensor:
+    """A zero that hangs on the student's graph, so that every process has a backward pass."""
+    return context.student.logits.sum() * 0.0

@@ -1,0 +1,294 @@
+"""Reads YOLO folders: one text file a picture, lines of normalised boxes or polygons."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from boxmask.data.pictures import picture_sizes
+from boxmask.data.reading import (
+    Box,
+    Picture,
+    ProblemLog,
+    RawObject,
+    RecordBuilder,
+    relative_to,
+)
+from boxmask.data.records import DataFolder, DataSplit, ImageRecord
+from boxmask.data.yolo_layout import (
+    YoloLayout,
+    YoloSplit,
+    beside_images,
+    find_yaml,
+    layout_of_yaml,
+    layout_without_yaml,
+)
+from boxmask.errors import UserError
+
+BOX_FILE_HEADER = "# boxmask boxes 1: class cx cy w h confidence crowd id"
+"""First line of the files that `write_yolo` puts beside the labels to keep the given boxes."""
+
+PIXEL_DECIMALS = 9
+"""Decimals that pixel coordinates are rounded to: takes the noise of the division away."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class YoloLine:
+    """One line of a label file.
+
+    Attributes:
+        number: the line's number, from 1.
+        class_number: the class.
+        box: x1, y1, x2, y2 in pixels.
+        polygon: flat x, y in pixels, or None for a plain box.
+        annotation_id: identity that a box file gives it, or None.
+        crowd: whether it stands for a group (box files alone know).
+    """
+
+    number: int
+    class_number: int
+    box: Box
+    polygon: list[float] | None = None
+    annotation_id: int | str | None = None
+    crowd: bool = False
+
+
+def read_yolo(root: Path | str) -> DataFolder:
+    """Reads a YOLO folder, or its YAML file, with all its splits.
+
+    A label is `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...` (the box is the polygon's
+    extent), all but the class divided by the picture's width and height. Where a `boxes` folder
+    written by boxmask lies beside `labels`, boxes, crowds and ids come from there.
+
+    Raises:
+        UserError: If nothing is found that looks like YOLO.
+    """
+    root = Path(root)
+    log = ProblemLog()
+    layout = _layout(root, log)
+    base = root if root.is_dir() else root.parent
+    names = layout.names
+    if names is None:
+        names = _numbered_names(layout)
+        log.warning(base.name, "nothing names the classes; they are called by their numbers")
+    splits = {}
+    for split in layout.splits:
+        records = _read_split(split, names, base, log)
+        splits[split.name] = DataSplit(name=split.name, records=records, source=split.source)
+    return DataFolder(
+        root=root,
+        format="yolo",
+        class_names=names,
+        category_ids=tuple(range(len(names))),
+        splits=splits,
+        problems=tuple(log.problems),
+    )
+
+
+def parse_yolo_line(text: str, number: int, image_size: tuple[int, int]) -> YoloLine:
+    """Parses one line of a label file.
+
+    Args:
+        text: the line.
+        number: its number in the file, kept in the result.
+        image_size: (height, width) of the picture.
+
+    Raises:
+        ValueError: If the line has another form; says how.
+    """
+    words = text.split()
+    if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
+        raise ValueError(
+            f"line has {len(words)} values, expected 5 (class and box) or a class and 3 points"
+        )
+    values = [_number(word) for word in words]
+    class_number = values[0]
+    if not math.isfinite(class_number) or class_number != int(class_number) or class_number < 0:
+        raise ValueError(f"class is {words[0]!r}, expected a whole number from 0")
+    if len(values) == 5:
+        return YoloLine(
+            number=number, class_number=int(class_number), box=_corners(values[1:], image_size)
+        )
+    polygon = _to_pixels(values[1:], image_size)
+    if not all(math.isfinite(value) for value in polygon):
+        raise ValueError("polygon holds a value that is no number")
+    x, y = polygon[0::2], polygon[1::2]
+    box = (min(x), min(y), max(x), max(y))
+    return YoloLine(number=number, class_number=int(class_number), box=box, polygon=polygon)
+
+
+def _layout(root: Path, log: ProblemLog) -> YoloLayout:
+    file = root if root.is_file() else find_yaml(root)
+    layout = layout_of_yaml(file, log) if file else layout_without_yaml(root)
+    if layout is None:
+        raise UserError("folder holds no YOLO labels", where=str(root))
+    return layout
+
+
+def _read_split(
+    split: YoloSplit, names: Sequence[str], root: Path, log: ProblemLog
+) -> list[ImageRecord]:
+    records: list[ImageRecord] = []
+    without: list[str] = []
+    used: set[str] = set()
+    sizes = picture_sizes([path for path, _ in split.pictures])
+    for (path, name), size in zip(split.pictures, sizes, strict=True):
+        where = relative_to(path, root)
+        if not isinstance(size, tuple):
+            log.error(where, f"{size.what}; its boxes are left out")
+            continue
+        if name in used:
+            log.error(where, f"another picture of the split is called {name}, too")
+            continue
+        used.add(name)
+        labels = beside_images(path, "labels")
+        if not labels.is_file():
+            without.append(where)
+        picture = Picture(path=path, name=name, image_size=size, image_id=len(records) + 1)
+        records.append(_read_labels(labels, picture, (names, split.class_source), root, log))
+    if without:
+        text = f"{len(without)} pictures have no label file and count as empty, first {without[0]}"
+        log.warning(f"{split.name}: {relative_to(split.source, root)}", text)
+    _find_orphans(split, root, log)
+    return records
+
+
+def _read_labels(
+    file: Path,
+    picture: Picture,
+    classes: tuple[Sequence[str], str],
+    root: Path,
+    log: ProblemLog,
+) -> ImageRecord:
+    """The record of one picture; `classes` are the names and the file that they come from."""
+    names, class_source = classes
+    shown = relative_to(file, root)
+    builder = RecordBuilder(picture, log)
+    lines = list(_good_lines(file, shown, picture.image_size, log))
+    for line in _with_given_boxes(lines, beside_images(picture.path, "boxes"), picture, log):
+        where = f"{shown}:{line.number}"
+        if line.class_number >= len(names):
+            text = f"class {line.class_number}, but {class_source} names {len(names)} classes"
+            log.error(where, text)
+            continue
+        builder.add(
+            RawObject(
+                box=line.box,
+                label=line.class_number,
+                annotation_id=where if line.annotation_id is None else line.annotation_id,
+                where=where,
+                crowd=line.crowd,
+                segmentation=None if line.polygon is None else [line.polygon],
+            )
+        )
+    return builder.build()
+
+
+def _good_lines(
+    file: Path, shown: str, image_size: tuple[int, int], log: ProblemLog
+) -> Iterator[YoloLine]:
+    for number, text in _numbered_lines(file):
+        try:
+            yield parse_yolo_line(text, number, image_size)
+        except ValueError as error:
+            log.error(f"{shown}:{number}", str(error))
+
+
+def _numbered_lines(file: Path) -> list[tuple[int, str]]:
+    """Lines that hold something, with their numbers; none when there is no file."""
+    if not file.is_file():
+        return []
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    lines = enumerate(text.split("\n"), start=1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+def _with_given_boxes(
+    lines: Sequence[YoloLine], file: Path, picture: Picture, log: ProblemLog
+) -> Sequence[YoloLine]:
+    """Puts the boxes, ids and crowd marks of a box file into the label lines it was made for."""
+    rows = _numbered_lines(file) if lines else []
+    if not rows or rows[0][1] != BOX_FILE_HEADER:
+        return lines
+    try:
+        given = [_box_row(text, picture.image_size) for _, text in rows[1:]]
+    except ValueError as error:
+        log.warning(str(file), f"box file is broken and left out ({error})")
+        return lines
+    if [g.class_number for g in given] != [line.class_number for line in lines]:
+        log.warning(str(file), "box file does not fit the label file and is left out")
+        return lines
+    return [
+        YoloLine(
+            number=line.number,
+            class_number=line.class_number,
+            box=row.box,
+            polygon=line.polygon,
+            annotation_id=row.annotation_id,
+            crowd=row.crowd,
+        )
+        for line, row in zip(lines, given, strict=True)
+    ]
+
+
+def _box_row(text: str, image_size: tuple[int, int]) -> YoloLine:
+    words = text.split(maxsplit=7)
+    if len(words) != 8:
+        raise ValueError(f"row has {len(words)} values, expected 8")
+    annotation_id: Any = json.loads(words[7])
+    return YoloLine(
+        number=0,
+        class_number=int(words[0]),
+        box=_corners([float(word) for word in words[1:5]], image_size),
+        annotation_id=annotation_id if isinstance(annotation_id, int | str) else None,
+        crowd=words[6] == "1",
+    )
+
+
+def _find_orphans(split: YoloSplit, root: Path, log: ProblemLog) -> None:
+    """One error for each label file of the split's folders that has no picture."""
+    known = {beside_images(path, "labels") for path, _ in split.pictures}
+    for folder in split.folders:
+        labels = beside_images(folder / "x", "labels").parent
+        for file in sorted(labels.rglob("*.txt")):
+            if file not in known and file.name != "classes.txt" and _numbered_lines(file):
+                log.error(relative_to(file, root), "label file has no picture")
+
+
+def _numbered_names(layout: YoloLayout) -> tuple[str, ...]:
+    """Numbers as names, up to the highest class of all label files."""
+    highest = -1
+    for split in layout.splits:
+        for path, _ in split.pictures:
+            for _, text in _numbered_lines(beside_images(path, "labels")):
+                word = text.split()[0]
+                if word.isascii() and word.isdigit() and len(word) < 6:
+                    highest = max(highest, int(word))
+    return tuple(str(number) for number in range(highest + 1))
+
+
+def _corners(box_cxcywh: Sequence[float], image_size: tuple[int, int]) -> Box:
+    """A normalised centre and size as x1, y1, x2, y2 in pixels."""
+    cx, cy, width, height = box_cxcywh
+    x1, y1, x2, y2 = _to_pixels(
+        [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2], image_size
+    )
+    return x1, y1, x2, y2
+
+
+def _to_pixels(values: Sequence[float], image_size: tuple[int, int]) -> list[float]:
+    """Normalised x, y, x, y, ... in pixels."""
+    height, width = image_size
+    sides = (width, height)
+    return [round(value * sides[k % 2], PIXEL_DECIMALS) for k, value in enumerate(values)]
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise ValueError(f"{word!r} is no number") from None

@@ -1,0 +1,1 @@
+"""Detectors: one architecture a file, all behind one contract."""

@@ -1,0 +1,265 @@
+"""CondInst: FCOS, and for each object a small mask head that its point predicts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from boxmask.backbones.backbone import BackboneSettings
+from boxmask.detectors.detector import Detector, SampleAssignment
+from boxmask.detectors.fcos import (
+    FCOSHead,
+    FCOSSettings,
+    PointOutputs,
+    PointTargets,
+    detection_losses,
+    point_targets,
+    positive_pairs,
+)
+from boxmask.detectors.mask_branch import MaskBranch, gather_patches
+from boxmask.detectors.point_detections import best_points, point_boxes
+from boxmask.detectors.sample_choice import best_of_each_object, with_every_object
+from boxmask.necks.feature_pyramid import FeaturePyramid
+from boxmask.ops.dynamic_mask import dynamic_mask_logits, num_dynamic_parameters
+from boxmask.ops.masks import aligned_upsample
+from boxmask.ops.points import point_grid
+from boxmask.structures import Detections, LossSum, MaskSamples, Targets
+
+# Input pixels that count as one unit of relative coordinates, for P3 to P7.
+REACHES = (64.0, 128.0, 256.0, 512.0, 1024.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CondInstSettings:
+    """Settings of CondInst.
+
+    Attributes:
+        num_classes: classes.
+        backbone: see `BackboneSettings`.
+        fcos: see `FCOSSettings`.
+        pyramid_channels: channels of the feature pyramid. Paper: 256.
+        branch_channels: channels inside the mask branch. Paper: 128.
+        mask_channels: mask features D. Paper: 8 with full masks, 16 with boxes.
+        mask_norm: "group", or "batch" as published.
+        samples_per_image: how many points of an image train masks. Published: 64.
+    """
+
+    num_classes: int
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
+    fcos: FCOSSettings = field(default_factory=FCOSSettings)
+    pyramid_channels: int = 256
+    branch_channels: int = 128
+    mask_channels: int = 16
+    mask_norm: str = "group"
+    samples_per_image: int = 64
+
+    def build(self) -> "CondInst":
+        """The detector, its backbone pretrained as the settings say."""
+        return CondInst(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CondInstOutputs:
+    """Predictions of the points, and the mask features (B, D, h, w) at stride 8."""
+
+    points: PointOutputs
+    features: Tensor
+
+
+class CondInst(Detector):
+    """CondInst on FCOS.
+
+    Source: Conditional Convolutions for Instance Segmentation (ECCV 2020).
+    """
+
+    def __init__(self, settings: CondInstSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.num_classes = settings.num_classes
+        self.backbone = settings.backbone.build()
+        self.neck = FeaturePyramid(self.backbone.channels, settings.pyramid_channels)
+        self.heads = CondInstHeads(settings)
+
+    def forward(self, images: Tensor, valid: Tensor) -> CondInstOutputs:
+        """Raw outputs of images (B, 3, H, W) in 0..1 with their (B, H, W) bool `valid`."""
+        levels = self.neck(self.backbone(images, valid))
+        return self.heads(levels)
+
+    def assign(self, outputs: CondInstOutputs, targets: Sequence[Targets]) -> SampleAssignment:
+        """Each point to the smallest box whose middle it is in; the best points train masks."""
+        return self.heads.assign(outputs, targets)
+
+    def assign_every_box(
+        self, outputs: CondInstOutputs, targets: Sequence[Targets]
+    ) -> SampleAssignment:
+        """The best points of every box, also where boxes overlap or are tiny."""
+        return self.heads.assign_every_box(outputs, targets)
+
+    def detection_losses(
+        self,
+        outputs: CondInstOutputs,
+        assignment: SampleAssignment,
+        targets: Sequence[Targets],
+    ) -> dict[str, LossSum]:
+        """FCOS's three losses."""
+        return detection_losses(outputs.points, assignment.detection, self.settings.fcos)
+
+    def mask_samples(self, outputs: CondInstOutputs, assignment: SampleAssignment) -> MaskSamples:
+        """Masks at stride 4 of the assigned points."""
+        return self.heads.mask_samples(outputs, assignment)
+
+    def detections(
+        self, outputs: CondInstOutputs, image_sizes: Sequence[tuple[int, int]]
+    ) -> list[Detections]:
+        """At most `max_detections` objects an image, best first, each with some area."""
+        found = (
+            self.heads.image_detections(outputs, image, size)
+            for image, size in enumerate(image_sizes)
+        )
+        return [one.select((one.boxes[:, 2:] > one.boxes[:, :2]).all(dim=-1)) for one in found]
+
+
+class CondInstHeads(nn.Module):
+    """Everything of CondInst after the pyramid."""
+
+    mask_stride = 4
+
+    def __init__(self, settings: CondInstSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        channels = settings.pyramid_channels
+        strides = FeaturePyramid.strides
+        self.strides = strides
+        self.fcos_head = FCOSHead(channels, settings.num_classes, len(strides), settings.fcos)
+        self.mask_branch = MaskBranch(
+            channels, settings.branch_channels, settings.mask_channels, settings.mask_norm
+        )
+        count = num_dynamic_parameters(settings.mask_channels)
+        self.controller = nn.Conv2d(channels, count, 3, padding=1)
+        nn.init.normal_(self.controller.weight, std=0.01)
+        nn.init.zeros_(self.controller.bias)
+        self.register_buffer("reaches", torch.tensor(REACHES), persistent=False)
+
+    def forward(self, levels: Sequence[Tensor]) -> CondInstOutputs:
+        """Outputs from the maps P3 to P7, each (B, C, h, w)."""
+        sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
+        grid = point_grid(sizes, self.strides, levels[0].device)
+        return CondInstOutputs(
+            points=self.fcos_head(levels, grid), features=self.mask_branch(levels)
+        )
+
+    def assign(self, outputs: CondInstOutputs, targets: Sequence[Targets]) -> SampleAssignment:
+        """See `Detector.assign`."""
+        points = point_targets(outputs.points.grid, targets, self.settings.fcos)
+        scores = self._scores(outputs.points, points.image_index, points.position)
+        kept = best_of_each_object(
+            points.image_index, points.instance_index, scores, self.settings.samples_per_image
+        )
+        return _sample_assignment(
+            points.position[kept], points.image_index[kept], points.instance_index[kept],
+            targets, points,
+        )  # fmt: skip
+
+    def assign_every_box(
+        self, outputs: CondInstOutputs, targets: Sequence[Targets]
+    ) -> SampleAssignment:
+        """See `Detector.assign_every_box`."""
+        grid = outputs.points.grid
+        images, positions, instances = [], [], []
+        offset = 0
+        for image, target in enumerate(targets):
+            pairs = positive_pairs(grid, target.boxes, self.settings.fcos)
+            pairs = with_every_object(pairs, grid, target.boxes)
+            position, owner = pairs.nonzero(as_tuple=True)
+            images.append(torch.full_like(position, image))
+            positions.append(position)
+            instances.append(owner + offset)
+            offset += len(target)
+        image_index, position, instance = map(torch.cat, (images, positions, instances))
+        scores = self._scores(outputs.points, image_index, position)
+        kept = best_of_each_object(
+            image_index, instance, scores, self.settings.samples_per_image, cap_objects=False
+        )
+        return _sample_assignment(position[kept], image_index[kept], instance[kept], targets, None)
+
+    def mask_samples(self, outputs: CondInstOutputs, assignment: SampleAssignment) -> MaskSamples:
+        """See `Detector.mask_samples`."""
+        image_index, position = assignment.image_index, assignment.position
+        logits = self.mask_logits(outputs, image_index, position)
+        height, width = logits.shape[-2:]
+        frame = logits.new_tensor([0, 0, width * self.mask_stride, height * self.mask_stride])
+        return MaskSamples(
+            logits=logits,
+            boxes=assignment.boxes,
+            tight=assignment.tight,
+            labels=assignment.labels,
+            image_index=image_index,
+            instance_index=assignment.instance_index,
+            frames=frame.expand(len(position), 4),
+            predicted_boxes=point_boxes(outputs.points, image_index, position),
+            scores=self._scores(outputs.points, image_index, position),
+            features=outputs.features,
+        )
+
+    def mask_logits(
+        self, outputs: CondInstOutputs, image_index: Tensor, position: Tensor
+    ) -> Tensor:
+        """(K, h, w) logits at stride 4 of K points, in float32; `image_index` not decreasing."""
+        grid = outputs.points.grid
+        patches = gather_patches(outputs.points.towers, image_index, position)
+        parameters = F.linear(patches, self.controller.weight.flatten(1), self.controller.bias)
+        with torch.autocast(patches.device.type, enabled=False):
+            logits = dynamic_mask_logits(
+                outputs.features.float(),
+                parameters.float(),
+                grid.points[position],
+                self.reaches[grid.levels[position]],
+                image_index,
+                stride=self.strides[0],
+            )
+            return aligned_upsample(logits[:, None], self.strides[0] // self.mask_stride)[:, 0]
+
+    def image_detections(
+        self, outputs: CondInstOutputs, image: int, image_size: tuple[int, int]
+    ) -> Detections:
+        """The objects of one image."""
+        settings = self.settings.fcos
+        position, boxes, scores, labels = best_points(outputs.points, image, image_size, settings)
+        logits = self.mask_logits(outputs, torch.full_like(position, image), position)
+        height, width = logits.shape[-2:]
+        frame = boxes.new_tensor([0, 0, width * self.mask_stride, height * self.mask_stride])
+        return Detections(
+            boxes=boxes,
+            scores=scores,
+            labels=labels,
+            mask_scores=logits.sigmoid(),
+            frames=frame.expand(len(boxes), 4),
+            image_size=image_size,
+        )
+
+    def _scores(self, points: PointOutputs, image_index: Tensor, position: Tensor) -> Tensor:
+        """(K,) best class score times centre-ness of points, no graph."""
+        classes = points.class_logits[image_index, position].detach().float().amax(dim=-1)
+        center = points.centerness_logits[image_index, position].detach().float()
+        return classes.sigmoid() * center.sigmoid()
+
+
+def _sample_assignment(
+    position: Tensor,
+    image_index: Tensor,
+    instance_index: Tensor,
+    targets: Sequence[Targets],
+    detection: PointTargets | None,
+) -> SampleAssignment:
+    """Binds points to the boxes of their objects."""
+    return SampleAssignment(
+        position=position,
+        image_index=image_index,
+        instance_index=instance_index,
+        boxes=torch.cat([t.boxes for t in targets])[instance_index],
+        tight=torch.cat([t.tight for t in targets])[instance_index],
+        labels=torch.cat([t.labels for t in targets])[instance_index],
+        detection=detection,
+    )

@@ -1,0 +1,72 @@
+"""Detector contract: everything that training, scoring and labelling may call."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from boxmask.structures import Detections, LossSum, MaskSamples, Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleAssignment:
+    """Which K of a detector's predictions explain which objects, for their masks.
+
+    Attributes:
+        position: (K,) int64 place of each prediction in its image's list (points, queries, ...).
+        image_index: (K,) int64, not decreasing.
+        instance_index: (K,) int64 position of the object among all objects of the batch.
+        boxes: (K, 4) the object's given box in input pixels.
+        tight: (K, 2) bool, whether that box is tight along x and y.
+        labels: (K,) int64.
+        detection: what the architecture's own detection losses need, or None.
+    """
+
+    position: Tensor
+    image_index: Tensor
+    instance_index: Tensor
+    boxes: Tensor
+    tight: Tensor
+    labels: Tensor
+    detection: Any = None
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+
+class Detector(nn.Module, ABC):
+    """An architecture that finds boxes, classes and masks.
+
+    `forward` gives raw outputs; the other methods read them, so that one forward pass serves
+    losses, masks for given boxes, and detections alike.
+    """
+
+    num_classes: int
+
+    @abstractmethod
+    def forward(self, images: Tensor, valid: Tensor) -> Any:
+        """Raw outputs of images (B, 3, H, W) in 0..1; `valid` (B, H, W) bool marks no padding."""
+
+    @abstractmethod
+    def assign(self, outputs: Any, targets: Sequence[Targets]) -> SampleAssignment:
+        """Training: assigns predictions to objects, from boxes, never from masks."""
+
+    @abstractmethod
+    def assign_every_box(self, outputs: Any, targets: Sequence[Targets]) -> SampleAssignment:
+        """Labelling: like `assign`, but every object gets at least one prediction."""
+
+    @abstractmethod
+    def detection_losses(
+        self, outputs: Any, assignment: SampleAssignment, targets: Sequence[Targets]
+    ) -> dict[str, LossSum]:
+        """Losses of boxes and classes by name, before their division."""
+
+    @abstractmethod
+    def mask_samples(self, outputs: Any, assignment: SampleAssignment) -> MaskSamples:
+        """The mask of each assigned prediction, as logits with a graph."""
+
+    @abstractmethod
+    def detections(self, outputs: Any, image_sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        """What the model finds, image by image; `image_sizes` without padding."""

@@ -1,0 +1,222 @@
+"""FCOS: every point of the pyramid predicts a class, a box and how central it is."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
+
+from boxmask.ops.boxes import centerness, encode_ltrb, giou_of_ltrb
+from boxmask.ops.points import PointGrid, in_center_region
+from boxmask.structures import LossSum, Targets
+
+# Pixels to the farthest side of a box that a level takes: more than the first, up to the second.
+SIZE_RANGES = ((-1.0, 64.0), (64.0, 128.0), (128.0, 256.0), (256.0, 512.0), (512.0, math.inf))
+FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FCOSSettings:
+    """Settings of the point-wise detector.
+
+    Attributes:
+        tower_depth: 3x3 convolutions of the class and of the box tower. Paper: 4.
+        center_radius: half the side of the region of positives around a box's centre, in strides.
+        prior: class score of every point before training, in 0..1.
+        iou_smoothing: added to intersection and union, in squared strides. Published code: 1.
+        score_threshold: class score times centre-ness below which a point is no detection.
+        nms_threshold: IoU above which the weaker of two boxes of a class is dropped.
+        num_before_nms: best points of an image that enter the suppression, per level.
+        max_detections: boxes kept of an image.
+    """
+
+    tower_depth: int = 4
+    center_radius: float = 1.5
+    prior: float = 0.01
+    iou_smoothing: float = 0.0
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.6
+    num_before_nms: int = 1000
+    max_detections: int = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointOutputs:
+    """Predictions of P points an image.
+
+    Attributes:
+        class_logits: (B, P, classes).
+        ltrb: (B, P, 4) distances >= 0 in strides of the point.
+        centerness_logits: (B, P).
+        towers: per level (B, C, h, w), the box tower's maps, which the mask head reads.
+        grid: the points.
+    """
+
+    class_logits: Tensor
+    ltrb: Tensor
+    centerness_logits: Tensor
+    towers: list[Tensor]
+    grid: PointGrid
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointTargets:
+    """What each point should predict, and which points are positive.
+
+    Attributes:
+        labels: (B, P) int64 class, or -1 for background.
+        image_index: (M,) image of each positive, not decreasing.
+        position: (M,) its place among the P points.
+        instance_index: (M,) its object among all objects of the batch.
+        ltrb: (M, 4) target distances in strides.
+        centerness: (M,) in 0..1.
+    """
+
+    labels: Tensor
+    image_index: Tensor
+    position: Tensor
+    instance_index: Tensor
+    ltrb: Tensor
+    centerness: Tensor
+
+
+class FCOSHead(nn.Module):
+    """Class and box towers shared over the levels.
+
+    Args:
+        channels: channels of the pyramid.
+        num_classes: classes.
+        num_levels: levels of the pyramid.
+        settings: see `FCOSSettings`.
+
+    Source: FCOS (ICCV 2019) with group norm, centre-ness on the box tower.
+    """
+
+    def __init__(
+        self, channels: int, num_classes: int, num_levels: int, settings: FCOSSettings
+    ) -> None:
+        super().__init__()
+        self.cls_tower = _tower(channels, settings.tower_depth)
+        self.bbox_tower = _tower(channels, settings.tower_depth)
+        self.cls_logits = nn.Conv2d(channels, num_classes, 3, padding=1)
+        self.bbox_pred = nn.Conv2d(channels, 4, 3, padding=1)
+        self.ctrness = nn.Conv2d(channels, 1, 3, padding=1)
+        self.scales = nn.Parameter(torch.ones(num_levels))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+        nn.init.constant_(self.cls_logits.bias, -math.log(1 / settings.prior - 1))
+
+    def forward(self, levels: Sequence[Tensor], grid: PointGrid) -> PointOutputs:
+        """Predictions from the pyramid's maps, each (B, C, h, w)."""
+        class_logits, ltrb, center, towers = [], [], [], []
+        for scale, level in zip(self.scales, levels, strict=True):
+            box_tower = self.bbox_tower(level)
+            class_logits.append(_points_last(self.cls_logits(self.cls_tower(level))))
+            ltrb.append(_points_last(F.relu(scale * self.bbox_pred(box_tower))))
+            center.append(_points_last(self.ctrness(box_tower)))
+            towers.append(box_tower)
+        return PointOutputs(
+            class_logits=torch.cat(class_logits, dim=1),
+            ltrb=torch.cat(ltrb, dim=1),
+            centerness_logits=torch.cat(center, dim=1).squeeze(-1),
+            towers=towers,
+            grid=grid,
+        )
+
+
+def _tower(channels: int, depth: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layers += [
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.GroupNorm(32, channels),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*layers)
+
+
+def _points_last(maps: Tensor) -> Tensor:
+    """(B, C, h, w) to (B, h * w, C)."""
+    return maps.flatten(2).transpose(1, 2)
+
+
+def positive_pairs(grid: PointGrid, boxes: Tensor, settings: FCOSSettings) -> Tensor:
+    """Which points may explain which boxes, before ties are settled: (P, N) bool."""
+    radius = grid.strides * settings.center_radius
+    ranges = torch.tensor(SIZE_RANGES, device=boxes.device)[grid.levels]  # (P, 2)
+    farthest = encode_ltrb(grid.points[:, None], boxes[None]).amax(dim=-1)  # (P, N)
+    fits = (farthest > ranges[:, :1]) & (farthest <= ranges[:, 1:])
+    return fits & in_center_region(grid.points, boxes, radius)
+
+
+def point_targets(
+    grid: PointGrid, targets: Sequence[Targets], settings: FCOSSettings
+) -> PointTargets:
+    """Assigns each point to the smallest box that it may explain.
+
+    Args:
+        grid: the P points.
+        targets: one entry an image.
+        settings: radius of the centre region.
+
+    Source: FCOS (TPAMI 2021), centre sampling with radius 1.5.
+    """
+    labels = grid.levels.new_full((len(targets), len(grid.points)), -1)
+    images, positions, instances, boxes = [], [], [], []
+    offset = 0
+    for image, target in enumerate(targets):
+        if len(target):
+            areas = (target.boxes[:, 2:] - target.boxes[:, :2]).prod(dim=-1)  # (N,)
+            pairs = positive_pairs(grid, target.boxes, settings)
+            area, owner = torch.where(pairs, areas, torch.inf).min(dim=-1)  # (P,)
+            position = area.isfinite().nonzero().squeeze(-1)
+            owner = owner[position]
+            labels[image, position] = target.labels[owner]
+            images.append(torch.full_like(position, image))
+            positions.append(position)
+            instances.append(owner + offset)
+            boxes.append(target.boxes[owner])
+        offset += len(target)
+    empty = grid.levels.new_zeros(0)
+    position = torch.cat([*positions, empty])
+    box = torch.cat([*boxes, grid.points.new_zeros((0, 4))])
+    ltrb = encode_ltrb(grid.points[position], box)
+    return PointTargets(
+        labels=labels,
+        image_index=torch.cat([*images, empty]),
+        position=position,
+        instance_index=torch.cat([*instances, empty]),
+        ltrb=ltrb / grid.strides[position, None],
+        centerness=centerness(ltrb),
+    )
+
+
+def detection_losses(
+    outputs: PointOutputs, targets: PointTargets, settings: FCOSSettings
+) -> dict[str, LossSum]:
+    """Focal class loss, GIoU box loss and centre-ness loss, in float32.
+
+    Source: FCOS (TPAMI 2021).
+    """
+    class_logits = outputs.class_logits.float()
+    num_classes = class_logits.shape[-1]
+    wanted = F.one_hot(targets.labels + 1, num_classes + 1)[..., 1:].to(class_logits.dtype)
+    focal = sigmoid_focal_loss(
+        class_logits, wanted, alpha=FOCAL_ALPHA, gamma=FOCAL_GAMMA, reduction="sum"
+    )
+    at = (targets.image_index, targets.position)
+    giou = giou_of_ltrb(outputs.ltrb[at].float(), targets.ltrb, smoothing=settings.iou_smoothing)
+    center = F.binary_cross_entropy_with_logits(
+        outputs.centerness_logits[at].float(), targets.centerness, reduction="sum"
+    )
+    num_positives = torch.tensor(float(len(targets.position)), device=class_logits.device)
+    return {
+        "loss_class": LossSum(focal, num_positives),
+        "loss_box": LossSum(((1 - giou) * targets.centerness).sum(), targets.centerness.sum()),
+        "loss_centerness": LossSum(center, num_positives),
+    }

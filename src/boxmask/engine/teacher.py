@@ -1,0 +1,47 @@
+"""Moving-average copy of a model."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+class MovingAverage(nn.Module):
+    """A copy of a model whose weights follow slowly; it never has a graph.
+
+    Make it after the model's weights are loaded. `update` goes after the optimizer step. The
+    decay warms up, min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten
+    and short runs have a useful average.
+
+    Args:
+        model: the model to follow.
+        decay: share of the old value at each update, in 0..1, once warm.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__()
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay: expected 0 <= decay < 1, got {decay}")
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Moves every weight towards the model's; buffers are copied."""
+        step = int(self.updates)
+        decay = min(self.decay, (1 + step) / (10 + step))
+        mine = list(self.model.parameters())
+        theirs = [parameter.detach() for parameter in model.parameters()]
+        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        for own, other in zip(self.model.buffers(), model.buffers(), strict=True):
+            own.copy_(other)
+        self.updates += 1
+
+    def train(self, mode: bool = True) -> "MovingAverage":
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+    def forward(self, *args: Tensor) -> object:
+        """The averaged model's outputs."""
+        return self.model(*args)

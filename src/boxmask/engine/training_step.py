@@ -1,0 +1,37 @@
+"""One step of learning, top to bottom: read this first."""
+
+from torch import Tensor, nn
+
+from boxmask.box_supervision.objective import Objective
+from boxmask.box_supervision.weak_loss import LossContext
+from boxmask.detectors.detector import Detector
+from boxmask.structures import Batch
+
+
+class TrainingStep(nn.Module):
+    """Detector and objective together; distributed training and compilation wrap it.
+
+    Args:
+        detector: any architecture.
+        objective: any set of weak losses.
+    """
+
+    def __init__(self, detector: Detector, objective: Objective) -> None:
+        super().__init__()
+        self.detector = detector
+        self.objective = objective
+
+    def forward(self, batch: Batch, progress: float) -> tuple[dict[str, Tensor], LossContext]:
+        """The losses of a batch, weighted, by name; their sum is what the gradient is of.
+
+        Args:
+            batch: images and boxes.
+            progress: share of the run that is done, in 0..1.
+        """
+        outputs = self.detector(batch.images, batch.valid)  # features and raw predictions
+        assignment = self.detector.assign(outputs, batch.targets)  # from boxes, never masks
+        student = self.detector.mask_samples(outputs, assignment)  # (K, h, w) logits
+        losses = self.detector.detection_losses(outputs, assignment, batch.targets)
+        context = LossContext(batch=batch, student=student, teacher=None, progress=progress)
+        losses |= self.objective(context)
+        return self.objective.reduce(losses, progress), context

@@ -1,0 +1,1 @@
+"""Scores: box and mask AP, and how good the masks of given boxes are."""

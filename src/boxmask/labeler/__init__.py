@@ -1,0 +1,1 @@
+"""Labels a boxed data set with masks."""

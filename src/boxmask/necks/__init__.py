@@ -1,0 +1,1 @@
+"""Necks: they join the maps of a backbone into a pyramid."""

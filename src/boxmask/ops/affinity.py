@@ -1,0 +1,100 @@
+"""How alike each pixel is to its neighbours, by colour or by features."""
+
+import torch
+import torch.nn.functional as F
+from kornia.color import rgb_to_lab
+from torch import Tensor
+
+# The eight neighbours of a pixel, row after row, as (rows down, columns right).
+NEIGHBORS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+
+
+def shifted(maps: Tensor, offset: tuple[int, int]) -> Tensor:
+    """The value at each cell's neighbour, zero outside: out[y, x] = maps[y + dy, x + dx].
+
+    Args:
+        maps: (..., h, w).
+        offset: (dy, dx) in cells.
+    """
+    dy, dx = offset
+    height, width = maps.shape[-2:]
+    out = torch.zeros_like(maps)
+    if abs(dy) >= height or abs(dx) >= width:
+        return out
+    to_rows, from_rows = (
+        slice(max(-dy, 0), height - max(dy, 0)),
+        slice(max(dy, 0), height + min(dy, 0)),
+    )
+    to_cols, from_cols = (
+        slice(max(-dx, 0), width - max(dx, 0)),
+        slice(max(dx, 0), width + min(dx, 0)),
+    )
+    out[..., to_rows, to_cols] = maps[..., from_rows, from_cols]
+    return out
+
+
+def lab_at_stride(images: Tensor, stride: int, *, truncate: bool = False) -> Tensor:
+    """CIE-LAB colours of the image averaged over cells of `stride` pixels.
+
+    Args:
+        images: (B, 3, H, W) RGB in 0..1.
+        stride: side of a cell in pixels.
+        truncate: cut the averaged colours to whole grey levels, as the published code does.
+
+    Returns:
+        (B, 3, H / stride, W / stride) float32; L in 0..100, a and b around -128..127.
+    """
+    pooled = F.avg_pool2d(images.float(), kernel_size=stride, stride=stride)
+    if truncate:
+        # The small number undoes the rounding of averages that are whole grey levels.
+        pooled = (pooled * 255 + 1e-3).floor() / 255
+    return rgb_to_lab(pooled)
+
+
+def neighbor_distances(maps: Tensor, dilation: int) -> Tensor:
+    """Euclidean distance of each cell's vector to those of its eight neighbours.
+
+    Args:
+        maps: (B, C, h, w).
+        dilation: cells from a cell to its neighbours.
+
+    Returns:
+        (B, 8, h, w); outside the map a neighbour counts as the zero vector.
+    """
+    distances = [
+        (maps - shifted(maps, (dy * dilation, dx * dilation))).square().sum(dim=1).sqrt()
+        for dy, dx in NEIGHBORS
+    ]
+    return torch.stack(distances, dim=1)
+
+
+def neighbor_valid(valid: Tensor, dilation: int) -> Tensor:
+    """Whether a cell and its neighbour both count: (B, h, w) bool to (B, 8, h, w) bool."""
+    pairs = [valid & shifted(valid, (dy * dilation, dx * dilation)) for dy, dx in NEIGHBORS]
+    return torch.stack(pairs, dim=1)
+
+
+def color_similarity(lab: Tensor, valid: Tensor, dilation: int) -> Tensor:
+    """exp(-distance / 2) of LAB colours, 0 where either end of the pair does not count.
+
+    Args:
+        lab: (B, 3, h, w) colours.
+        valid: (B, h, w) bool, cells that count.
+        dilation: cells from a cell to its neighbours.
+
+    Returns:
+        (B, 8, h, w) in 0..1, neighbours in the order of `NEIGHBORS`.
+
+    Source: BoxInst (CVPR 2021), colour similarity with theta = 2. The published code asks for a
+    valid neighbour only; a pair with one invalid end has no meaning, so ours asks for both.
+    """
+    similarity = torch.exp(-neighbor_distances(lab, dilation) / 2)
+    return similarity * neighbor_valid(valid, dilation)
+
+
+def feature_similarity(features: Tensor, dilation: int) -> Tensor:
+    """exp(-distance) of feature vectors: (B, D, h, w) to (B, 8, h, w) in 0..1.
+
+    Source: published SIM code, gate of the pairwise term.
+    """
+    return torch.exp(-neighbor_distances(features, dilation))

@@ -1,0 +1,75 @@
+"""Box coding, and what torchvision.ops lacks."""
+
+import torch
+from torch import Tensor
+
+TINY = 1e-7
+
+
+def encode_ltrb(points: Tensor, boxes: Tensor) -> Tensor:
+    """Distances from points to the four sides of boxes.
+
+    Args:
+        points: (..., 2) x, y in pixels.
+        boxes: (..., 4) x1, y1, x2, y2 in pixels; broadcasts with `points`.
+
+    Returns:
+        (..., 4) left, top, right, bottom in pixels; negative where the point is outside.
+    """
+    return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], dim=-1)
+
+
+def decode_ltrb(points: Tensor, ltrb: Tensor) -> Tensor:
+    """Boxes from points and distances: the inverse of `encode_ltrb`; shapes (..., 2), (..., 4)."""
+    return torch.cat([points - ltrb[..., :2], points + ltrb[..., 2:]], dim=-1)
+
+
+def centerness(ltrb: Tensor) -> Tensor:
+    """How near a point is to the middle of its box, 0 on a side, 1 in the middle.
+
+    Args:
+        ltrb: (..., 4) distances >= 0 to the sides.
+
+    Returns:
+        (...) sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)).
+
+    Source: FCOS (ICCV 2019), equation 3.
+    """
+    sides = torch.stack([ltrb[..., 0::2], ltrb[..., 1::2]], dim=-2)  # (..., 2, 2)
+    ratio = sides.amin(dim=-1) / sides.amax(dim=-1).clamp(min=TINY)  # (..., 2)
+    return ratio.clamp(min=0).prod(dim=-1).sqrt()
+
+
+def giou_of_ltrb(predicted: Tensor, target: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Generalised IoU of boxes that share their point, from distances to the sides.
+
+    Args:
+        predicted: (N, 4) distances >= 0.
+        target: (N, 4) distances >= 0, in the same unit.
+        smoothing: added to intersection and union, in squared units of the distances. The
+            published FCOS code adds 1; 0 is the definition.
+
+    Returns:
+        (N,) in -1..1.
+
+    Source: Generalized IoU (CVPR 2019).
+    """
+    predicted_area = (predicted[:, :2] + predicted[:, 2:]).prod(dim=-1)
+    target_area = (target[:, :2] + target[:, 2:]).prod(dim=-1)
+    nearer = torch.minimum(predicted, target)
+    farther = torch.maximum(predicted, target)
+    intersection = (nearer[:, :2] + nearer[:, 2:]).prod(dim=-1)
+    hull = (farther[:, :2] + farther[:, 2:]).prod(dim=-1)
+    union = predicted_area + target_area - intersection
+    iou = (intersection + smoothing) / (union + smoothing).clamp(min=TINY)
+    return iou - (hull - union) / hull.clamp(min=TINY)
+
+
+def paired_iou(first: Tensor, second: Tensor) -> Tensor:
+    """IoU of each box with its partner: (N, 4) and (N, 4) in, (N,) in 0..1 out."""
+    corner = torch.maximum(first[:, :2], second[:, :2])
+    opposite = torch.minimum(first[:, 2:], second[:, 2:])
+    intersection = (opposite - corner).clamp(min=0).prod(dim=-1)
+    first_area = (first[:, 2:] - first[:, :2]).clamp(min=0).prod(dim=-1)
+    second_area = (second[:, 2:] - second[:, :2]).clamp(min=0).prod(dim=-1)
+    return intersection / (first_area + second_area - intersection).clamp(min=TINY)

@@ -1,0 +1,67 @@
+"""Grids of points on feature maps, and which of them lie in the middle of a box."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointGrid:
+    """All P points of a pyramid, level after level, row after row.
+
+    Attributes:
+        points: (P, 2) x, y of the cells' centres in input pixels.
+        strides: (P,) pixels from one point to the next on its level.
+        levels: (P,) int64 index of the level.
+        sizes: (height, width) of each level in cells.
+    """
+
+    points: Tensor
+    strides: Tensor
+    levels: Tensor
+    sizes: tuple[tuple[int, int], ...]
+
+
+def map_points(size: tuple[int, int], stride: float, device: torch.device) -> Tensor:
+    """Centres of a map's cells in input pixels: (h * w, 2) x, y, row after row."""
+    height, width = size
+    y, x = torch.meshgrid(
+        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+    )
+    return (torch.stack([x, y], dim=-1).reshape(-1, 2) + 0.5) * stride
+
+
+def point_grid(
+    sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device
+) -> PointGrid:
+    """The points of all levels, from the (height, width) and the stride of each."""
+    counts = [height * width for height, width in sizes]
+    repeats = torch.tensor(counts, device=device)
+    return PointGrid(
+        points=torch.cat([map_points(s, t, device) for s, t in zip(sizes, strides, strict=True)]),
+        strides=torch.tensor(strides, device=device).repeat_interleave(repeats),
+        levels=torch.arange(len(sizes), device=device).repeat_interleave(repeats),
+        sizes=tuple(sizes),
+    )
+
+
+def in_center_region(points: Tensor, boxes: Tensor, radius: Tensor) -> Tensor:
+    """Whether each point lies near the centre of each box, and inside it.
+
+    Args:
+        points: (P, 2) x, y in pixels.
+        boxes: (N, 4) in pixels.
+        radius: (P,) half the side, in pixels, of the square around a box's centre.
+
+    Returns:
+        (P, N) bool: strictly inside both the square and the box.
+
+    Source: centre sampling of the FCOS journal version (TPAMI 2021).
+    """
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2  # (N, 2)
+    low = torch.maximum(centers - radius[:, None, None], boxes[:, :2])  # (P, N, 2)
+    high = torch.minimum(centers + radius[:, None, None], boxes[:, 2:])
+    inside = (points[:, None] > low) & (points[:, None] < high)
+    return inside.all(dim=-1)

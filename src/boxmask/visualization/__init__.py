@@ -1,0 +1,1 @@
+"""Pictures and plots: masks over photos, contact sheets, curves of a run."""
