@@ -10,9 +10,14 @@ def num_ranks() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if num_ranks() > 1 else 0
+
+
 def is_first() -> bool:
     """Whether this process is the one that writes files."""
-    return num_ranks() == 1 or dist.get_rank() == 0
+    return rank() == 0
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
@@ -26,3 +31,12 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 def mean_over_ranks(value: Tensor) -> Tensor:
     """The mean of `value` over all processes, without a graph."""
     return sum_over_ranks(value) / torch.tensor(num_ranks(), device=value.device)
+
+
+def gather_objects(objects: list) -> list:
+    """The lists of all processes, joined in the order of the processes."""
+    if num_ranks() == 1:
+        return objects
+    gathered: list = [None] * num_ranks()
+    dist.all_gather_object(gathered, objects)
+    return [item for part in gathered for item in part]

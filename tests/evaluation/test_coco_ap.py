@@ -41,14 +41,8 @@ def random_picture(random, classes=2, masks=True):
     near = near + random.normal(0, 0.04, near.shape) * (near[:, 2:] - near[:, :2]).repeat(2, axis=1)
     found = np.concatenate([near, random_boxes(random, int(random.integers(0, 4)))])
     found = np.clip(found, 0, np.tile(SIZE[::-1], 2))
-    wrong = random.integers(0, classes, len(found))
-    found_labels = (
-        np.where(
-            np.arange(len(found)) < len(near), np.resize(labels.repeat(2), 99)[: len(found)], wrong
-        )
-        if count
-        else wrong
-    )
+    far = random.integers(0, classes, len(found) - len(near))
+    found_labels = np.concatenate([labels.repeat(2), far])
     keep = random.random(len(found)) < 0.7
     truth = TrueObjects(
         boxes=boxes,

@@ -18,19 +18,23 @@ class Term:
         weight: factor of the loss.
         start: share of the run, in 0..1, before which the loss counts nothing.
         ramp: share of the run over which it grows linearly from 0 to `weight`.
+        until: share of the run by which it has fallen linearly back to 0; None to stay.
     """
 
     weight: float = 1.0
     start: float = 0.0
     ramp: float = 0.0
+    until: float | None = None
 
     def factor(self, progress: float) -> float:
         """The factor at a share of the run."""
         if progress < self.start:
             return 0.0
-        if self.ramp == 0:
-            return self.weight
-        return self.weight * min((progress - self.start) / self.ramp, 1.0)
+        grown = min((progress - self.start) / self.ramp, 1.0) if self.ramp else 1.0
+        left = 1.0
+        if self.until is not None:
+            left = max(1 - (progress - self.start) / max(self.until - self.start, 1e-9), 0.0)
+        return self.weight * grown * left
 
 
 class Objective(nn.Module):

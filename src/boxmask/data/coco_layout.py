@@ -79,6 +79,11 @@ def lone_coco_file(root: Path) -> Path | None:
     return files[0] if files else None
 
 
+def named_json_files(root: Path) -> list[Path]:
+    """JSON files whose whole name is a split's, such as `train.json`, whatever they hold."""
+    return [file for file in sorted(root.glob("*.json")) if _WORD.fullmatch(file.stem)]
+
+
 def looks_like_coco(file: Path) -> bool:
     """Whether the file holds the word "images" as JSON writes a key; reads no more than that."""
     try:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from boxmask.data.coco_layout import SPLIT_WORDS
 from boxmask.errors import UserError
 
 SAMPLE = 32
@@ -21,57 +22,68 @@ def safe_name(file_name: str) -> str:
     return "/".join(kept) or "picture"
 
 
-def picture_folders(file: Path, split: str) -> list[Path]:
-    """Existing folders in which the pictures of a COCO file may lie, likeliest first.
+def picture_folders(file: Path, split: str) -> list[list[Path]]:
+    """Existing folders in which the pictures of a COCO file may lie.
 
     Args:
         file: the JSON file.
         split: name of its split.
+
+    Returns:
+        First those beside the file, then those beside its folder; each likeliest first.
     """
     word = re.search(r"(train|val|test)[a-z]*\d*", file.stem, re.IGNORECASE)
     words = [word.group(0)] if word else []
     words += [re.sub(r"\d+$", "", words[0])] if words else []
-    words += [split, *({"val": ["valid", "validation"]}.get(split, []))]
-    folders: list[Path] = []
+    words += SPLIT_WORDS.get(split, (split,))
+    tiers = []
     for base in (file.parent, file.parent.parent):
         pictures = [base / name for name in ("images", "JPEGImages", "imgs", "data")]
         named = [base / word for word in words]
-        below = [folder / word for folder in pictures[:1] for word in words]
+        below = [base / "images" / word for word in words]
         below += [folder / "images" for folder in named]
-        folders += [base, *pictures, *named, *below, base / file.stem]
-    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+        folders = dict.fromkeys([base, *pictures, *named, *below, base / file.stem])
+        tiers.append([folder for folder in folders if folder.is_dir()])
+    return tiers
 
 
 def resolve_pictures(
-    file_names: Sequence[str], folders: Sequence[Path], *, source: Path
+    file_names: Sequence[str], tiers: Sequence[Sequence[Path]], *, source: Path
 ) -> list[Path | None]:
     """Finds each picture; None for one that is nowhere.
 
     Args:
         file_names: as the COCO file gives them, relative or absolute.
-        folders: where to look, likeliest first.
+        tiers: groups of folders. Only the first group that holds a picture is used, so that a
+            missing picture is not mistaken for one of the same name in a data set next door.
         source: the COCO file, for the message.
 
     Raises:
         UserError: If there are names, and not one is found.
     """
-    names = [name.strip().replace("\\", "/") for name in file_names]
-    sample = names[:: max(1, len(names) // SAMPLE)]
-    counts = {folder: sum(_is_file(folder / name) for name in sample) for folder in folders}
-    ordered = sorted(folders, key=lambda folder: -counts[folder])
-    found = [_find(name, ordered) for name in names]
-    if names and not any(found):
-        looked = ", ".join(folder.as_posix() for folder in folders)
-        raise UserError(
-            f"not one of the {len(names)} pictures was found, for example {names[0]}",
-            where=str(source),
-            fix=f"Looked in: {looked}. Put the pictures into images/ beside the file.",
-        )
-    return found
+    sample = file_names[:: max(1, len(file_names) // SAMPLE)]
+    for names in (sample, file_names):
+        for folders in tiers:
+            counts = {
+                folder: sum(_find(n, [folder]) is not None for n in names) for folder in folders
+            }
+            if any(counts.values()):
+                ordered = sorted(folders, key=lambda folder: -counts[folder])
+                return [_find(name, ordered) for name in file_names]
+    if not file_names:
+        return []
+    looked = ", ".join(folder.as_posix() for folders in tiers for folder in folders)
+    raise UserError(
+        f"not one of the {len(file_names)} pictures was found, for example {file_names[0]}",
+        where=str(source),
+        fix=f"Looked in: {looked}. Put the pictures into images/ beside the file.",
+    )
 
 
-def _find(name: str, folders: Sequence[Path]) -> Path | None:
-    return next((folder / name for folder in folders if _is_file(folder / name)), None)
+def _find(file_name: str, folders: Sequence[Path]) -> Path | None:
+    names = dict.fromkeys((file_name.strip().replace("\\", "/"), safe_name(file_name)))
+    places = (folder / name for folder in folders for name in names)
+    return next((path for path in places if _is_file(path)), None)
 
 
 def _is_file(path: Path) -> bool:

@@ -11,9 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco_mask
+from pycocotools import mask as pycocotools_mask
 
 from boxmask.errors import UserError
+
+MAX_DIGITS = 8
+"""Characters of one packed RLE count; more are a mistake."""
+
+coco_mask: Any = pycocotools_mask  # its type stubs do not know plain dicts
 
 
 def decode_segmentation(segmentation: Any, image_size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -66,43 +71,71 @@ def has_mask(segmentation: Any) -> bool:
 
 
 def mask_area(rle: Mapping[str, Any]) -> int:
-    """Number of pixels in a compressed RLE, without decoding it."""
-    return int(coco_mask.area(dict(rle)))
+    """Number of pixels in an RLE, without decoding it."""
+    return int(_rle_counts(rle)[1::2].sum())
 
 
 def mask_box(rle: Mapping[str, Any]) -> tuple[float, float, float, float]:
     """x1, y1, x2, y2 around the pixels of a compressed RLE; four zeros when it is empty."""
+    _rle_counts(rle)  # broken counts would crash the next line
     x, y, width, height = (float(value) for value in coco_mask.toBbox(dict(rle)))
     return x, y, x + width, y + height
 
 
 def _from_rle(rle: Mapping[str, Any], image_size: tuple[int, int]) -> NDArray[np.bool_]:
     height, width = image_size
-    size, counts = rle.get("size"), rle.get("counts")
+    size = rle.get("size")
     if not isinstance(size, Sequence) or [*size] != [height, width]:
         raise _unusable(f"RLE is of size {size}, the picture of {[height, width]}")
-    if isinstance(counts, str | bytes):
-        packed = {"size": [height, width], "counts": counts}
+    counts = _rle_counts(rle)
+    values = np.arange(len(counts)) % 2 == 1
+    return np.ascontiguousarray(np.repeat(values, counts).reshape(width, height).T)  # (H, W)
+
+
+def _rle_counts(rle: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Lengths of an RLE's runs, first of zeros, then of ones, and so on.
+
+    pycocotools writes past its memory when counts do not fit the size, so they are checked here.
+    """
+    height, width = rle["size"]
+    counts = rle.get("counts")
+    if isinstance(counts, str):
+        counts = counts.encode("utf-8", errors="replace")
+    if isinstance(counts, bytes):
+        lengths = _unpack_counts(counts)
+    elif isinstance(counts, Sequence) and all(_is_length(count) for count in counts):
+        lengths = np.array(counts, dtype=np.int64)
     else:
-        packed = coco_mask.frPyObjects(
-            {"size": [height, width], "counts": _check_counts(counts, height * width)},
-            height,
-            width,
-        )
-    try:
-        return coco_mask.decode(packed).astype(bool)  # (H, W)
-    except (ValueError, TypeError, MemoryError) as error:
-        raise _unusable(f"RLE counts are broken ({error})") from error
-
-
-def _check_counts(counts: Any, num_pixels: int) -> list[int]:
-    if not isinstance(counts, Sequence) or not all(
-        isinstance(count, int) and count >= 0 for count in counts
-    ):
         raise _unusable("RLE counts are no list of whole numbers")
-    if sum(counts) != num_pixels:
-        raise _unusable(f"RLE counts sum to {sum(counts)}, the picture has {num_pixels} pixels")
-    return list(counts)
+    if (lengths < 0).any() or (lengths > height * width).any():
+        raise _unusable("RLE counts are broken")
+    if lengths.sum() != height * width:
+        raise _unusable(
+            f"RLE counts sum to {lengths.sum()}, the picture has {height * width} pixels"
+        )
+    return lengths
+
+
+def _unpack_counts(packed: bytes) -> NDArray[np.int64]:
+    """Undoes COCO's packing: 5 bits a character, low first, bit 6 says that more follow."""
+    digits = np.frombuffer(packed, dtype=np.uint8).astype(np.int64) - 48  # (D,)
+    if not len(digits) or (digits < 0).any() or (digits > 63).any() or digits[-1] & 32:
+        raise _unusable("RLE counts are broken")
+    ends = np.flatnonzero((digits & 32) == 0)  # (R,) last digit of each number
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    place = np.arange(len(digits)) - np.repeat(starts, ends - starts + 1)
+    if place.max() > MAX_DIGITS - 1:
+        raise _unusable("RLE counts are broken")
+    values = np.add.reduceat((digits & 31) << (5 * place), starts)
+    negative = (digits[ends] & 16) != 0
+    values -= np.where(negative, 1 << (5 * (place[ends] + 1)), 0)
+    values[1::2] = np.cumsum(values[1::2])  # each is stored as the change since the last but one,
+    values[2::2] = np.cumsum(values[2::2])  # but for the first three
+    return values
+
+
+def _is_length(count: Any) -> bool:
+    return isinstance(count, int) and 0 <= count < 1 << 40
 
 
 def _from_polygons(polygons: Sequence[Any], image_size: tuple[int, int]) -> NDArray[np.bool_]:

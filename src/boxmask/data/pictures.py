@@ -15,8 +15,11 @@ from PIL import ExifTags, Image
 from boxmask.errors import UserError
 
 PICTURE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-    + (".ppm", ".pgm", ".pbm", ".jp2", ".avif", ".mpo")
+    f".{ending}"
+    for ending in (
+        *("jpg", "jpeg", "jpe", "png", "bmp", "tif", "tiff", "webp"),
+        *("gif", "ppm", "pgm", "pbm", "jp2", "avif", "mpo"),
+    )
 )
 """Lower-case endings of files that count as pictures when a folder is searched."""
 

@@ -147,7 +147,7 @@ def _read_split(
     for file, match in zip(files, found, strict=True):
         size = None if match is None else next(sizes)
         if match is None or not isinstance(size, tuple):
-            why = "picture file is missing" if size is None else size.what
+            why = size.what if isinstance(size, UserError) else "picture file is missing"
             log.error(file.shown, f"{why}; its {len(file.objects)} boxes are left out")
         elif match[1] in used:
             log.error(file.shown, f"picture {match[1]} already belongs to another file")

@@ -1,4 +1,4 @@
-"""Tells which XML files of a Pascal VOC folder belong to which split, and where its pictures are."""
+"""Tells which XML files of a Pascal VOC folder make up each split, and where its pictures are."""
 
 from __future__ import annotations
 

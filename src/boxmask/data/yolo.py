@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from boxmask.data.pictures import picture_sizes
 from boxmask.data.reading import (
-    Box,
     Picture,
     ProblemLog,
     RawObject,
@@ -27,34 +22,14 @@ from boxmask.data.yolo_layout import (
     layout_of_yaml,
     layout_without_yaml,
 )
+from boxmask.data.yolo_lines import (
+    BOX_FILE_HEADER,
+    YoloLine,
+    numbered_lines,
+    parse_box_row,
+    parse_yolo_line,
+)
 from boxmask.errors import UserError
-
-BOX_FILE_HEADER = "# boxmask boxes 1: class cx cy w h confidence crowd id"
-"""First line of the files that `write_yolo` puts beside the labels to keep the given boxes."""
-
-PIXEL_DECIMALS = 9
-"""Decimals that pixel coordinates are rounded to: takes the noise of the division away."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class YoloLine:
-    """One line of a label file.
-
-    Attributes:
-        number: the line's number, from 1.
-        class_number: the class.
-        box: x1, y1, x2, y2 in pixels.
-        polygon: flat x, y in pixels, or None for a plain box.
-        annotation_id: identity that a box file gives it, or None.
-        crowd: whether it stands for a group (box files alone know).
-    """
-
-    number: int
-    class_number: int
-    box: Box
-    polygon: list[float] | None = None
-    annotation_id: int | str | None = None
-    crowd: bool = False
 
 
 def read_yolo(root: Path | str) -> DataFolder:
@@ -87,38 +62,6 @@ def read_yolo(root: Path | str) -> DataFolder:
         splits=splits,
         problems=tuple(log.problems),
     )
-
-
-def parse_yolo_line(text: str, number: int, image_size: tuple[int, int]) -> YoloLine:
-    """Parses one line of a label file.
-
-    Args:
-        text: the line.
-        number: its number in the file, kept in the result.
-        image_size: (height, width) of the picture.
-
-    Raises:
-        ValueError: If the line has another form; says how.
-    """
-    words = text.split()
-    if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
-        raise ValueError(
-            f"line has {len(words)} values, expected 5 (class and box) or a class and 3 points"
-        )
-    values = [_number(word) for word in words]
-    class_number = values[0]
-    if not math.isfinite(class_number) or class_number != int(class_number) or class_number < 0:
-        raise ValueError(f"class is {words[0]!r}, expected a whole number from 0")
-    if len(values) == 5:
-        return YoloLine(
-            number=number, class_number=int(class_number), box=_corners(values[1:], image_size)
-        )
-    polygon = _to_pixels(values[1:], image_size)
-    if not all(math.isfinite(value) for value in polygon):
-        raise ValueError("polygon holds a value that is no number")
-    x, y = polygon[0::2], polygon[1::2]
-    box = (min(x), min(y), max(x), max(y))
-    return YoloLine(number=number, class_number=int(class_number), box=box, polygon=polygon)
 
 
 def _layout(root: Path, log: ProblemLog) -> YoloLayout:
@@ -191,32 +134,23 @@ def _read_labels(
 def _good_lines(
     file: Path, shown: str, image_size: tuple[int, int], log: ProblemLog
 ) -> Iterator[YoloLine]:
-    for number, text in _numbered_lines(file):
+    for number, text in numbered_lines(file):
         try:
             yield parse_yolo_line(text, number, image_size)
         except ValueError as error:
             log.error(f"{shown}:{number}", str(error))
 
 
-def _numbered_lines(file: Path) -> list[tuple[int, str]]:
-    """Lines that hold something, with their numbers; none when there is no file."""
-    if not file.is_file():
-        return []
-    text = file.read_text(encoding="utf-8-sig", errors="replace")
-    lines = enumerate(text.split("\n"), start=1)
-    return [(number, line.strip()) for number, line in lines if line.strip()]
-
-
 def _with_given_boxes(
     lines: Sequence[YoloLine], file: Path, picture: Picture, log: ProblemLog
 ) -> Sequence[YoloLine]:
     """Puts the boxes, ids and crowd marks of a box file into the label lines it was made for."""
-    rows = _numbered_lines(file) if lines else []
+    rows = numbered_lines(file) if lines else []
     if not rows or rows[0][1] != BOX_FILE_HEADER:
         return lines
     try:
-        given = [_box_row(text, picture.image_size) for _, text in rows[1:]]
-    except ValueError as error:
+        given = [parse_box_row(text, picture.image_size) for _, text in rows[1:]]
+    except (ValueError, RecursionError) as error:
         log.warning(str(file), f"box file is broken and left out ({error})")
         return lines
     if [g.class_number for g in given] != [line.class_number for line in lines]:
@@ -235,28 +169,23 @@ def _with_given_boxes(
     ]
 
 
-def _box_row(text: str, image_size: tuple[int, int]) -> YoloLine:
-    words = text.split(maxsplit=7)
-    if len(words) != 8:
-        raise ValueError(f"row has {len(words)} values, expected 8")
-    annotation_id: Any = json.loads(words[7])
-    return YoloLine(
-        number=0,
-        class_number=int(words[0]),
-        box=_corners([float(word) for word in words[1:5]], image_size),
-        annotation_id=annotation_id if isinstance(annotation_id, int | str) else None,
-        crowd=words[6] == "1",
-    )
-
-
 def _find_orphans(split: YoloSplit, root: Path, log: ProblemLog) -> None:
     """One error for each label file of the split's folders that has no picture."""
     known = {beside_images(path, "labels") for path, _ in split.pictures}
     for folder in split.folders:
         labels = beside_images(folder / "x", "labels").parent
-        for file in sorted(labels.rglob("*.txt")):
-            if file not in known and file.name != "classes.txt" and _numbered_lines(file):
+        for file in sorted(set(labels.rglob("*.txt")) - {labels / "classes.txt"}):
+            if file not in known and (labels != folder or _starts_like_labels(file)):
                 log.error(relative_to(file, root), "label file has no picture")
+
+
+def _starts_like_labels(file: Path) -> bool:
+    """Whether the first line is a label: text files of other kinds may lie beside pictures."""
+    rows = numbered_lines(file)
+    try:
+        return bool(rows) and parse_yolo_line(rows[0][1], 1, (1, 1)).class_number >= 0
+    except ValueError:
+        return False
 
 
 def _numbered_names(layout: YoloLayout) -> tuple[str, ...]:
@@ -264,31 +193,8 @@ def _numbered_names(layout: YoloLayout) -> tuple[str, ...]:
     highest = -1
     for split in layout.splits:
         for path, _ in split.pictures:
-            for _, text in _numbered_lines(beside_images(path, "labels")):
+            for _, text in numbered_lines(beside_images(path, "labels")):
                 word = text.split()[0]
                 if word.isascii() and word.isdigit() and len(word) < 6:
                     highest = max(highest, int(word))
     return tuple(str(number) for number in range(highest + 1))
-
-
-def _corners(box_cxcywh: Sequence[float], image_size: tuple[int, int]) -> Box:
-    """A normalised centre and size as x1, y1, x2, y2 in pixels."""
-    cx, cy, width, height = box_cxcywh
-    x1, y1, x2, y2 = _to_pixels(
-        [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2], image_size
-    )
-    return x1, y1, x2, y2
-
-
-def _to_pixels(values: Sequence[float], image_size: tuple[int, int]) -> list[float]:
-    """Normalised x, y, x, y, ... in pixels."""
-    height, width = image_size
-    sides = (width, height)
-    return [round(value * sides[k % 2], PIXEL_DECIMALS) for k, value in enumerate(values)]
-
-
-def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        raise ValueError(f"{word!r} is no number") from None

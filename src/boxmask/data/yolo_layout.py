@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from boxmask.errors import UserError
 
 CLASS_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "train/labels/classes.txt")
 """Files that may list class names, one a line, where no YAML does."""
+
+MAX_CLASSES = 100_000
+"""Classes above which a number is taken for a mistake."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +128,9 @@ def _has_labels(folder: Path) -> bool:
 
 
 def _folder_split(name: str, folders: Sequence[Path], shown: str) -> YoloSplit:
+    base = folders[0] if len(folders) == 1 else Path(os.path.commonpath(folders))
     pictures = [
-        (path, path.relative_to(folder).as_posix())
+        (path, path.relative_to(base).as_posix())
         for folder in folders
         for path in sorted(folder.rglob("*"))
         if is_picture(path)
@@ -168,7 +173,10 @@ def _resolve(value: str, file: Path, content: Mapping[str, Any]) -> Path | None:
         tail = tail.split("/", 1)[1]
     places = [file.parent / base / value, file.parent / value, base / value]
     places += [file.parent / base / tail, file.parent / tail]
-    return next((path for path in places if path.exists()), None)
+    try:
+        return next((path for path in places if path.exists()), None)
+    except OSError:  # a name that no file system takes
+        return None
 
 
 def _listed_pictures(file: Path) -> list[tuple[Path, str]]:
@@ -193,11 +201,13 @@ def _names(content: Mapping[str, Any], file: Path) -> tuple[str, ...] | None:
             by_number = {int(number): str(name) for number, name in names.items()}
         except (TypeError, ValueError) as error:
             raise UserError("a key of `names` is no number", where=str(file)) from error
-        if by_number and (min(by_number) < 0 or max(by_number) > 100_000):
+        if by_number and not 0 <= min(by_number) <= max(by_number) < MAX_CLASSES:
             raise UserError("a key of `names` is out of range", where=str(file))
         return tuple(by_number.get(k, str(k)) for k in range(max(by_number, default=-1) + 1))
     count = content.get("nc")
-    return tuple(str(k) for k in range(count)) if isinstance(count, int) else None
+    if not isinstance(count, int) or not 0 < count <= MAX_CLASSES:
+        return None
+    return tuple(str(k) for k in range(count))
 
 
 def _load_yaml(file: Path) -> Mapping[str, Any]:

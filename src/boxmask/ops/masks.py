@@ -36,41 +36,57 @@ def sample_at_stride(maps: Tensor, stride: int) -> Tensor:
     return maps[..., stride // 2 :: stride, stride // 2 :: stride]
 
 
-def paste_masks(
-    mask_scores: Tensor, frames: Tensor, scale: tuple[float, float], size: tuple[int, int]
+def paste_mask(
+    mask_scores: Tensor,
+    frame: Tensor,
+    scale: tuple[float, float],
+    size: tuple[int, int],
+    *,
+    threshold: float = 0.5,
 ) -> Tensor:
-    """Mask scores at the size of the picture.
+    """One mask at the size of the picture.
+
+    Bilinear values never exceed their cells, so only the surroundings of cells above the
+    threshold are drawn: exact, and cheap for small objects in large pictures.
 
     Args:
-        mask_scores: (N, h, w) in 0..1 at the cells of `frames`.
-        frames: (N, 4) region of the network's input that each map covers, in input pixels.
+        mask_scores: (h, w) in 0..1 at the cells of `frame`.
+        frame: (4,) region of the network's input that the map covers, in input pixels.
         scale: (x, y) input pixels for each pixel of the picture.
         size: (height, width) of the picture.
+        threshold: score above which a pixel is foreground, in 0..1.
 
     Returns:
-        (N, height, width) in 0..1; 0 outside the frame.
+        (height, width) bool, on the device of `mask_scores`.
     """
-    height, width = size
-    if len(mask_scores) == 0:
-        return mask_scores.new_zeros((0, height, width))
+    pasted = mask_scores.new_zeros(size, dtype=torch.bool)
+    above = mask_scores > threshold
+    if not bool(above.any()):
+        return pasted
+    x1, y1, x2, y2 = frame.tolist()
+    cell = ((x2 - x1) / mask_scores.shape[1], (y2 - y1) / mask_scores.shape[0])
+    left, top, right, bottom = boxes_of_masks(above[None])[0].tolist()
+    columns = _covered((x1 + (left - 1) * cell[0], x1 + (right + 1) * cell[0]), scale[0], size[1])
+    rows = _covered((y1 + (top - 1) * cell[1], y1 + (bottom + 1) * cell[1]), scale[1], size[0])
     device = mask_scores.device
-    x = (torch.arange(width, device=device) + 0.5) * scale[0]  # (W,) input pixels
-    y = (torch.arange(height, device=device) + 0.5) * scale[1]  # (H,)
-    x1, y1, x2, y2 = frames.unbind(-1)
-    columns = (x - x1[:, None]) / (x2 - x1)[:, None] * 2 - 1  # (N, W) in -1..1
-    rows = (y - y1[:, None]) / (y2 - y1)[:, None] * 2 - 1  # (N, H)
-    grid = torch.stack(
-        [
-            columns[:, None, :].expand(-1, height, -1),
-            rows[:, :, None].expand(-1, -1, width),
-        ],
-        dim=-1,
-    )  # (N, H, W, 2)
-    pasted = F.grid_sample(
-        mask_scores[:, None], grid, mode="bilinear", padding_mode="border", align_corners=False
-    )[:, 0]
+    x = (torch.arange(columns.start, columns.stop, device=device) + 0.5) * scale[0]
+    y = (torch.arange(rows.start, rows.stop, device=device) + 0.5) * scale[1]
+    grid_y, grid_x = torch.meshgrid(
+        (y - y1) / (y2 - y1) * 2 - 1, (x - x1) / (x2 - x1) * 2 - 1, indexing="ij"
+    )
+    grid = torch.stack([grid_x, grid_y], dim=-1)  # (rows, columns, 2) in -1..1
+    drawn = F.grid_sample(
+        mask_scores[None, None].float(), grid[None], padding_mode="border", align_corners=False
+    )[0, 0]
     inside = (grid.abs() <= 1).all(dim=-1)
-    return pasted * inside
+    pasted[rows, columns] = (drawn > threshold) & inside
+    return pasted
+
+
+def _covered(span: tuple[float, float], scale: float, length: int) -> slice:
+    """Pixels of a picture side of `length` whose centres may lie in a span of input pixels."""
+    first = min(max(int(span[0] / scale - 1), 0), length)
+    return slice(first, min(max(int(span[1] / scale + 2), first), length))
 
 
 def boxes_of_masks(masks: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from boxmask.errors import UserError
+from boxmask.visualization.fonts import load_font
 
 Picture = NDArray[np.uint8]
 
@@ -27,7 +28,7 @@ def contact_sheet(
 
     Args:
         pictures: (h, w, 3) uint8 RGB each, of any size.
-        titles: one line per picture, any script; cut with an ellipsis where too long.
+        titles: one line per picture, Latin, Greek or Cyrillic; cut with an ellipsis where too long.
         columns: pictures in a row; None for about as many columns as rows.
         cell: (height, width) of a picture's place, in pixels.
         background: RGB of the page, each 0..255.
@@ -40,14 +41,11 @@ def contact_sheet(
     """
     if titles is not None and len(titles) != len(pictures):
         raise ValueError(f"titles: got {len(titles)} for {len(pictures)} pictures")
-    if columns is not None and columns < 1:
-        raise ValueError(f"columns: must be at least 1, got {columns}")
-    count = max(1, len(pictures))
-    columns = min(columns or math.ceil(math.sqrt(count)), count)
-    gap, font_size = max(4, cell[1] // 40), max(11, cell[1] // 25)
+    columns = _num_columns(max(1, len(pictures)), columns)
+    gap, font_size = max(4, cell[1] // 40), max(11, cell[1] // 34)
     title_height = 0 if titles is None else round(1.6 * font_size)
     step_x, step_y = cell[1] + gap, cell[0] + title_height + gap
-    rows = math.ceil(count / columns)
+    rows = math.ceil(max(1, len(pictures)) / columns)
     page = Image.new("RGB", (columns * step_x + gap, rows * step_y + gap), background)
     for index, picture in enumerate(pictures):
         left, top = gap + index % columns * step_x, gap + index // columns * step_y
@@ -85,6 +83,12 @@ def save_picture(path: Path, picture: Picture) -> Path:
     return path
 
 
+def _num_columns(count: int, columns: int | None) -> int:
+    if columns is not None and columns < 1:
+        raise ValueError(f"columns: must be at least 1, got {columns}")
+    return min(columns or math.ceil(math.sqrt(count)), count)
+
+
 def _fit(picture: Picture, cell: tuple[int, int]) -> Image.Image:
     """The picture at the largest size that fits the cell."""
     image = Image.fromarray(picture)
@@ -93,11 +97,9 @@ def _fit(picture: Picture, cell: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _write(
-    page: Image.Image, title: str, middle: tuple[int, int], limits: tuple[int, int]
-) -> None:
+def _write(page: Image.Image, title: str, middle: tuple[int, int], limits: tuple[int, int]) -> None:
     """Writes a centred line no wider than limits[0], with letters limits[1] pixels high."""
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(limits[1])
+    draw, font = ImageDraw.Draw(page), load_font(limits[1])
     text = " ".join(title.split())
     while text and draw.textlength(text, font=font) > limits[0]:
         text = text.removesuffix("…")[:-1].rstrip()

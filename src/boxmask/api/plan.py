@@ -1,0 +1,155 @@
+"""From options and data to a recipe and the length of a run; says in words what was decided."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+
+from boxmask.api.options import TrainOptions
+from boxmask.data.masks import has_mask
+from boxmask.data.records import DataFolder, DataSplit
+from boxmask.errors import UserError
+from boxmask.recipes.condinst import condinst, with_trusted_masks
+from boxmask.recipes.recipe import Recipe
+
+MAX_SCORINGS = 8  # of a run; more cost time and tell little
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """How long a run is and how its batches are cut.
+
+    Attributes:
+        epochs: passes over the training pictures.
+        steps_per_epoch: optimizer steps of a pass.
+        part: pictures of one forward pass on one device.
+        precision: Lightning's name of it.
+        score_every: epochs from one scoring to the next.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    part: int
+    precision: str
+    score_every: int
+
+
+def plan_recipe(data: DataFolder, options: TrainOptions) -> Recipe:
+    """The recipe that the options ask for.
+
+    Raises:
+        UserError: If the model is not known, or masks are asked for and there are none.
+    """
+    recipe = condinst(
+        options.model, options.method, len(data.class_names), pretrained=options.pretrained
+    )
+    if options.use_masks == "trusted" and options.method != "full":
+        recipe = with_trusted_masks(recipe)
+    if recipe.masks == "trusted":
+        _check_masks(data.splits["train"], options)
+    augmentation, optimizer = recipe.augmentation, recipe.optimizer
+    if options.image_size is not None:
+        augmentation = replace(augmentation, image_size=options.image_size)
+    if options.learning_rate is not None:
+        optimizer = replace(optimizer, learning_rate=options.learning_rate)
+    return replace(
+        recipe,
+        augmentation=augmentation,
+        optimizer=optimizer,
+        batch=options.batch or recipe.batch,
+    )
+
+
+def plan_run(data: DataFolder, recipe: Recipe, options: TrainOptions) -> RunPlan:
+    """Length and batches of the run.
+
+    Raises:
+        UserError: If there is nothing to train on, or the batch cannot be shared out.
+    """
+    train = data.splits.get("train")
+    if train is None or not train.num_instances:
+        raise UserError("there is no training picture with a box", where=str(data.root))
+    parts = options.devices * options.accumulate
+    if recipe.batch % parts:
+        raise UserError(
+            f"a batch of {recipe.batch} pictures cannot be shared by {options.devices} devices "
+            f"in {options.accumulate} parts",
+            fix=f"choose --batch as a multiple of {parts}",
+        )
+    num_pictures = len(train.records)
+    micro_steps = math.ceil(num_pictures / (recipe.batch // options.accumulate))
+    steps = math.ceil(micro_steps / options.accumulate)
+    epochs = options.epochs or max(math.ceil(recipe.pictures_seen / (steps * recipe.batch)), 4)
+    return RunPlan(
+        epochs=epochs,
+        steps_per_epoch=steps,
+        part=recipe.batch // parts,
+        precision=_precision(options),
+        score_every=max(math.ceil(epochs / MAX_SCORINGS), 1),
+    )
+
+
+def introduction(
+    data: DataFolder, recipe: Recipe, plan: RunPlan, options: TrainOptions
+) -> list[str]:
+    """What will be done, line by line."""
+    train = data.splits["train"]
+    classes = f"{len(data.class_names)} class{'es' if len(data.class_names) > 1 else ''}"
+    val = data.splits.get("val")
+    sizes = " / ".join(
+        f"{len(split.records)} {split.name}" for split in (train, val) if split is not None
+    )
+    rate = recipe.optimizer.scaled_rate(recipe.batch)
+    lines = [
+        f"data   {data.root}  {data.format.upper()}  {sizes} pictures, "
+        f"{train.num_instances} boxes, {classes}",
+        f"model  {options.model}  short side {recipe.augmentation.image_size} px",
+        f"method {options.method}  {_mask_words(train, recipe)}",
+        f"batch  {recipe.batch}"
+        + (f" = {options.devices} devices x {options.accumulate} parts x {plan.part}"
+           if plan.part != recipe.batch else "")
+        + f"  {recipe.optimizer.name} at {rate:.2g}"
+        + (f" ({recipe.optimizer.learning_rate:.2g} for a batch of {recipe.optimizer.base_batch},"
+           " scaled)" if recipe.batch != recipe.optimizer.base_batch else "")
+        + f", {plan.epochs} epochs of {plan.steps_per_epoch} steps, precision {plan.precision}",
+    ]  # fmt: skip
+    left_out = len(data.errors)
+    if left_out:
+        lines.append(f"left out: {left_out} annotations or pictures with errors, such as")
+        lines += [f"  {problem}" for problem in data.errors[:10]]
+    if val is None:
+        lines.append("no val split: nothing is scored, the last weights are kept")
+    if recipe.batch < 4:
+        lines.append("! batches under 4 pictures learn badly: --accumulate makes larger ones cheap")
+    return lines
+
+
+def _mask_words(train: DataSplit, recipe: Recipe) -> str:
+    num_masks = sum(has_mask(s) for record in train.records for s in record.segmentations)
+    if recipe.masks == "trusted":
+        return f"learns from the masks of {num_masks} annotations"
+    return f"masks in the data: {'ignored' if num_masks else 'none, none needed'}"
+
+
+def _check_masks(train: DataSplit, options: TrainOptions) -> None:
+    found = sum(has_mask(s) for record in train.records for s in record.segmentations)
+    if options.method == "full" and found < train.num_instances:
+        raise UserError(
+            f"full supervision needs a mask for each box; {train.num_instances - found} of "
+            f"{train.num_instances} have none",
+            where=str(train.source),
+            fix="train with --method boxinst --use-masks trusted",
+        )
+    if not found:
+        raise UserError(
+            "there is no mask to trust in the training data",
+            where=str(train.source),
+            fix="leave out --use-masks",
+        )
+
+
+def _precision(options: TrainOptions) -> str:
+    on_gpu = options.accelerator != "cpu" and torch.cuda.is_available()
+    if options.precision == "auto":
+        return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[options.precision]

@@ -1,0 +1,257 @@
+"""Trains a model from a boxed data set."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import yaml
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+
+from boxmask.api.options import TrainOptions, options_from
+from boxmask.api.plan import RunPlan, introduction, plan_recipe, plan_run
+from boxmask.api.progress import progress_callback, quiet_lightning
+from boxmask.api.workers import free_workers
+from boxmask.data.folder import read_data, require_usable
+from boxmask.data.loader import LoaderSettings
+from boxmask.data.records import DataFolder
+from boxmask.engine.data_module import TrainingData, TrainingDataModule
+from boxmask.engine.module import ModuleSettings, TrainingModule
+from boxmask.engine.recorder import RecorderSettings, RunRecorder
+from boxmask.engine.run_folder import RunFolder
+from boxmask.errors import UserError
+from boxmask.evaluation.mask_quality import collapse_warning
+from boxmask.evaluation.run_pictures import RunPictures
+from boxmask.evaluation.scorer import SplitScoring
+from boxmask.recipes.recipe import Recipe
+from boxmask.recipes.saved_model import describe_model
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """What training gives back.
+
+    Attributes:
+        dir: the run's folder.
+        best: weights of the best epoch.
+        metrics: numbers of that epoch, as in `metrics.json`; empty without a val split.
+    """
+
+    dir: Path
+    best: Path
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """All that a run is made of."""
+
+    data: DataFolder
+    recipe: Recipe
+    plan: RunPlan
+    options: TrainOptions
+    folder: RunFolder
+    say: Say
+
+
+def train(data: Path | str, *, say: Say = print, **options: Any) -> TrainedRun:
+    """Trains a model from boxes.
+
+    Args:
+        data: a folder in COCO, VOC or YOLO form, or one COCO file.
+        say: takes each line of progress.
+        **options: see `TrainOptions`.
+
+    Raises:
+        UserError: If the data or an option cannot be used, or a loss is not finite.
+    """
+    chosen = options_from(TrainOptions, options)
+    run = _prepare(Path(data), chosen, say if _is_first_process() else _say_nothing)
+    if _is_first_process():
+        run.folder.create(resume=chosen.resume, overwrite=chosen.overwrite)
+        if not chosen.resume:
+            run.folder.write_arguments({"data": str(data), **_plain(chosen)})
+    _fit(run)
+    return _finish(run)
+
+
+def _prepare(data: Path, options: TrainOptions, say: Say) -> _Run:
+    """Reads the data, decides everything, and says it."""
+    folder = RunFolder(root=options.out or free_folder(Path("runs"), data, options.method))
+    dataset = read_data(data)
+    require_usable(dataset, skip_bad=options.skip_bad)
+    recipe = plan_recipe(dataset, options)
+    plan = plan_run(dataset, recipe, options)
+    for line in [*introduction(dataset, recipe, plan, options), f"run    {folder.root}"]:
+        say(line)
+    return _Run(data=dataset, recipe=recipe, plan=plan, options=options, folder=folder, say=say)
+
+
+def _fit(run: _Run) -> None:
+    """Builds model and trainer, and trains."""
+    recipe, plan, options = run.recipe, run.plan, run.options
+    quiet_lightning()
+    pl.seed_everything(options.seed, verbose=False)
+    module = TrainingModule(
+        recipe.detector.build(),
+        recipe.build_objective(),
+        ModuleSettings(
+            optimizer=recipe.optimizer,
+            batch=recipe.batch,
+            average_decay=recipe.average_decay,
+            seed=options.seed,
+        ),
+    )
+    trainer = pl.Trainer(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        strategy=_strategy(options),
+        precision=plan.precision,  # pyrefly: ignore
+        max_epochs=plan.epochs,
+        accumulate_grad_batches=options.accumulate,
+        gradient_clip_val=recipe.optimizer.clip_norm or None,
+        callbacks=_callbacks(run),
+        logger=False,
+        default_root_dir=run.folder.root,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(
+        module,
+        datamodule=TrainingDataModule(_training_data(run)),
+        ckpt_path=run.folder.last if options.resume else None,
+        weights_only=False,
+    )
+
+
+def _training_data(run: _Run) -> TrainingData:
+    options = run.options
+    return TrainingData(
+        records=run.data.splits["train"].records,
+        augmentation=run.recipe.augmentation,
+        masks=run.recipe.masks,
+        loader=LoaderSettings(
+            batch_size=run.plan.part,
+            num_workers=free_workers(options.workers, options.devices),
+            seed=options.seed,
+            pin_memory=options.accelerator != "cpu" and run.plan.precision != "32-true",
+        ),
+    )
+
+
+def _callbacks(run: _Run) -> list[Callback]:
+    """Recorder first, so that a checkpoint holds what it recorded."""
+    data, recipe = run.data, run.recipe
+    val = data.splits.get("val")
+    scoring = None
+    if val is not None and val.records:
+        scoring = RunPictures(
+            scoring=SplitScoring(
+                records=val.records,
+                class_names=data.class_names,
+                image_size=recipe.augmentation.image_size,
+                num_workers=free_workers(run.options.workers, run.options.devices),
+            )
+        )
+    recorder = RunRecorder(
+        RecorderSettings(
+            folder=run.folder,
+            scoring=scoring,
+            every=run.plan.score_every,
+            description=describe_model(recipe, data.class_names, data.category_ids),
+            warn=collapse_warning,
+            say=run.say,
+        )
+    )
+    checkpoint = ModelCheckpoint(
+        dirpath=run.folder.last.parent,
+        filename=run.folder.last.stem,
+        save_top_k=1,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    return [recorder, checkpoint, *progress_callback(run.say)]
+
+
+def _finish(run: _Run) -> TrainedRun:
+    """Draws the curves, prints what comes next."""
+    folder = run.folder
+    metrics: dict[str, float] = {}
+    if folder.metrics.is_file():
+        metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
+    if _is_first_process():
+        from boxmask.visualization.curves import plot_results
+
+        plot_results(folder.results, folder.root / "results.png")
+        scores = "  ".join(
+            f"{title} {metrics[name]:.3f}"
+            for name, title in _HEADLINES.items()
+            if metrics.get(name) is not None
+        )
+        if metrics:
+            run.say(f"best epoch {metrics['epoch']}: {scores}")
+        run.say(f"weights {folder.best}")
+        run.say(f"Next: boxmask label {run.data.root} --weights {folder.root}")
+    return TrainedRun(dir=folder.root, best=folder.best, metrics=metrics)
+
+
+_HEADLINES = {
+    "box_ap": "box AP",
+    "mask_ap": "mask AP",
+    "label_iou": "label IoU",
+    "box_tightness": "box tightness",
+}
+
+
+def free_folder(parent: Path, data: Path, word: str) -> Path:
+    """`parent/DATA-WORD-N` with the first N that no run has."""
+    stem = re.sub(r"[^\w.-]+", "-", data.resolve().stem) or "data"
+    number = 1
+    while (parent / f"{stem}-{word}-{number}").exists():
+        number += 1
+    return parent / f"{stem}-{word}-{number}"
+
+
+def resumed_options(folder: Path) -> tuple[str, TrainOptions]:
+    """Data and options of an interrupted run, from its `args.yaml`, set to resume.
+
+    Raises:
+        UserError: If the folder has no run.
+    """
+    file = RunFolder(root=folder).arguments
+    if not file.is_file():
+        raise UserError("there is no run to resume", where=str(file))
+    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+    data = saved.pop("data")
+    given = {**saved, "out": folder, "resume": True, "overwrite": False}
+    return data, options_from(TrainOptions, given)
+
+
+def _plain(options: TrainOptions) -> dict[str, Any]:
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in asdict(options).items()
+        if name not in ("resume", "overwrite")
+    }
+
+
+def _strategy(options: TrainOptions) -> str:
+    if options.devices == 1 and "WORLD_SIZE" not in os.environ:
+        return "auto"
+    return "ddp" if "WORLD_SIZE" in os.environ else "ddp_spawn"
+
+
+def _is_first_process() -> bool:
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+
+
+def _say_nothing(line: str) -> None:
+    """Takes the lines of all processes but the first."""

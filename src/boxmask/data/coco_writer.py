@@ -1,0 +1,167 @@
+"""Writes masks into COCO files; everything else of a COCO source stays as it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from boxmask.data.coco_file import has_id, load_coco
+from boxmask.data.labels import LabelledRecord, WriteReport
+from boxmask.data.masks import mask_area
+from boxmask.data.output_files import check_not_source, relative_posix, write_whole
+from boxmask.data.records import DataFolder, DataSplit, ImageRecord
+
+SCORE_DECIMALS = 5
+"""Decimals of the written confidences."""
+
+
+def write_coco(
+    out_file: Path | str,
+    split: DataSplit,
+    folder: DataFolder,
+    labelled: Iterable[LabelledRecord],
+) -> WriteReport:
+    """Writes one split as a COCO instance file.
+
+    Of a COCO source all keys, pictures, boxes and ids are kept; `segmentation` (compressed RLE),
+    `area` and `score` (the confidence) are put into the annotations by id. Crowd annotations, and
+    those that reading left out, stay as they were. Pictures of another split that was put aside
+    from the same file are left out.
+
+    Of another source a complete file is built; annotations are numbered from 1, and their
+    identity in the source is kept as `source_id`.
+
+    A key `boxmask` notes where the pictures lie, so that the file can be read from any folder.
+
+    Args:
+        out_file: the JSON file to write.
+        split: the split that is written.
+        folder: the data set that it belongs to.
+        labelled: its pictures with masks, in any order. Nothing but packed masks is held.
+
+    Raises:
+        UserError: If `out_file` is the source itself, or that can no longer be read.
+    """
+    out_file = Path(out_file)
+    check_not_source(out_file, split.source)
+    report = WriteReport()
+    if folder.format == "coco":
+        content = _filled_source(split, folder, labelled, report)
+    else:
+        content = _new_content(folder, labelled, report)
+    content["boxmask"] = {"picture_folders": _picture_folders(split, out_file.parent)}
+    write_whole(out_file, lambda stream: json.dump(content, stream))
+    return report
+
+
+def _filled_source(
+    split: DataSplit, folder: DataFolder, labelled: Iterable[LabelledRecord], report: WriteReport
+) -> dict[str, Any]:
+    content = dict(load_coco(split.source).content)
+    found: dict[int | str, dict[str, Any]] = {}
+    for item in labelled:
+        record = item.record
+        for position, annotation_id in enumerate(record.annotation_ids):
+            if not record.crowd[position]:
+                found[annotation_id] = _mask_keys(item, position)
+        _count(report, item)
+    dropped = _images_elsewhere(split, folder)
+    content["images"] = [
+        entry for entry in content["images"] if not has_id(entry) or entry["id"] not in dropped
+    ]
+    filled = []
+    done: set[int | str] = set()
+    for entry in content.get("annotations") or []:
+        if isinstance(entry, Mapping) and _hashable(entry.get("image_id")) in dropped:
+            continue
+        # A later annotation of the same id was left out as bad, so it stays as it was.
+        if has_id(entry) and entry["id"] in found and entry["id"] not in done:
+            done.add(entry["id"])
+            entry = {**entry, **found[entry["id"]]}
+        filled.append(entry)
+    content["annotations"] = filled
+    return content
+
+
+def _new_content(
+    folder: DataFolder, labelled: Iterable[LabelledRecord], report: WriteReport
+) -> dict[str, Any]:
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for item in labelled:
+        record = item.record
+        height, width = record.image_size
+        image = {"id": record.image_id, "file_name": record.name, "width": width, "height": height}
+        images.append(image)
+        for position in range(len(record)):
+            annotations.append(_new_annotation(item, position, folder, len(annotations) + 1))
+        _count(report, item)
+    categories = [
+        {"id": category_id, "name": name, "supercategory": ""}
+        for category_id, name in zip(folder.category_ids, folder.class_names, strict=True)
+    ]
+    info = {"description": folder.root.name, "version": "1.0"}
+    return {
+        "info": info,
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
+
+
+def _new_annotation(
+    item: LabelledRecord, position: int, folder: DataFolder, number: int
+) -> dict[str, Any]:
+    record = item.record
+    x1, y1, x2, y2 = (float(value) for value in record.boxes[position])
+    return {
+        "id": number,
+        "image_id": record.image_id,
+        "category_id": folder.category_ids[int(record.labels[position])],
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "iscrowd": int(record.crowd[position]),
+        **_mask_keys(item, position),
+        "source_id": record.annotation_ids[position],
+    }
+
+
+def _mask_keys(item: LabelledRecord, position: int) -> dict[str, Any]:
+    mask = item.masks[position]
+    return {
+        "segmentation": {"size": list(mask["size"]), "counts": mask["counts"]},
+        "area": mask_area(mask),
+        "score": round(float(item.confidences[position]), SCORE_DECIMALS),
+    }
+
+
+def _count(report: WriteReport, item: LabelledRecord) -> None:
+    report.num_pictures += 1
+    report.ious.extend([1.0] * len(item.record))
+
+
+def _images_elsewhere(split: DataSplit, folder: DataFolder) -> set[Any]:
+    """Ids of pictures that belong to another split of the same source file."""
+    return {
+        record.extra.get("id", record.image_id)
+        for other in folder.splits.values()
+        if other.name != split.name and other.source == split.source
+        for record in other.records
+    }
+
+
+def _picture_folders(split: DataSplit, start: Path) -> list[str]:
+    """Folders that the names of the split's pictures start from, seen from `start`."""
+    folders = dict.fromkeys(_picture_folder(record) for record in split.records)
+    return [relative_posix(folder, start) for folder in folders]
+
+
+def _picture_folder(record: ImageRecord) -> Path:
+    depth = len(PurePosixPath(record.name).parts)
+    return record.path.parents[depth - 1]
+
+
+def _hashable(value: Any) -> Any:
+    return value if isinstance(value, int | str) else None

@@ -1,0 +1,77 @@
+"""The model's mask for each given box: what labelling and label IoU are made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from boxmask.detectors.detector import Detector
+from boxmask.ops.boxes import TINY, paired_iou
+from boxmask.structures import MaskSamples, Targets
+
+# How much a sample whose predicted box fits the given one outweighs the others (SIM, equation 6).
+FIT_SHARPNESS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxMasks:
+    """One mask for each of the N given boxes of a batch, image after image.
+
+    Attributes:
+        mask_scores: (N, h, w) in 0..1 at the cells of `frames`.
+        frames: (N, 4) region of the input that each map covers, in input pixels.
+        confidence: (N,) in 0..1: mean certainty of the mask inside the box, times how well the
+            box that the model itself predicts there fits the given one.
+    """
+
+    mask_scores: Tensor
+    frames: Tensor
+    confidence: Tensor
+
+
+@torch.no_grad()
+def masks_for_boxes(detector: Detector, outputs: Any, targets: Sequence[Targets]) -> BoxMasks:
+    """Asks a detector for the mask of every given box; N masks for N boxes, always.
+
+    Args:
+        detector: any architecture.
+        outputs: its outputs for the batch.
+        targets: given boxes of each image; masks in them are not read.
+    """
+    num_boxes = sum(len(target) for target in targets)
+    assignment = detector.assign_every_box(outputs, targets)
+    samples = detector.mask_samples(outputs, assignment)
+    weights = sample_weights(samples, num_boxes)
+    mask_scores = samples.logits.new_zeros((num_boxes, *samples.logits.shape[1:]))
+    weighted = samples.logits.sigmoid() * weights[:, None, None]
+    mask_scores.index_add_(0, samples.instance_index, weighted)
+    first = torch.full((num_boxes,), len(samples), device=weights.device)
+    order = torch.arange(len(samples), device=weights.device)
+    first.scatter_reduce_(0, samples.instance_index, order, "amin")
+    fit = paired_iou(samples.predicted_boxes, samples.boxes) * weights
+    fit = torch.zeros_like(weights[:1].expand(num_boxes)).index_add(0, samples.instance_index, fit)
+    certainty = _certainty(mask_scores, samples.select(first).box_masks())
+    return BoxMasks(
+        mask_scores=mask_scores,
+        frames=samples.frames[first],
+        confidence=(certainty * fit).clamp(0, 1),
+    )
+
+
+def sample_weights(samples: MaskSamples, num_instances: int) -> Tensor:
+    """Weights (K,) of samples, which sum to 1 over those of one object.
+
+    Proportional to score times exp(5 IoU) of predicted and given box.
+    """
+    fit = paired_iou(samples.predicted_boxes, samples.boxes)
+    raw = samples.scores.clamp(min=TINY) * torch.exp(FIT_SHARPNESS * (fit - 1))
+    total = raw.new_zeros(num_instances).index_add_(0, samples.instance_index, raw)
+    return raw / total[samples.instance_index]
+
+
+def _certainty(mask_scores: Tensor, inside: Tensor) -> Tensor:
+    """(N,) mean distance of scores from one half inside the box, scaled to 0..1."""
+    certain = (mask_scores - 0.5).abs() * 2 * inside
+    return certain.sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)

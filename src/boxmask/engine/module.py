@@ -1,0 +1,160 @@
+"""The Lightning module around the training step: optimizer, schedule, moving average."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from boxmask import ranks
+from boxmask.box_supervision.objective import Objective
+from boxmask.box_supervision.weak_loss import LossContext
+from boxmask.detectors.detector import Detector
+from boxmask.engine.optimizer import OptimizerSettings, build_optimizer, rate_factor
+from boxmask.engine.teacher import MovingAverage
+from boxmask.engine.training_step import TrainingStep
+from boxmask.errors import UserError
+from boxmask.structures import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleSettings:
+    """How a detector is trained.
+
+    Attributes:
+        optimizer: see `OptimizerSettings`.
+        batch: pictures of one optimizer step, all processes together.
+        average_decay: of the moving average, in 0..1.
+        seed: of everything random inside a step.
+    """
+
+    optimizer: OptimizerSettings
+    batch: int
+    average_decay: float
+    seed: int = 0
+
+
+class TrainingModule(pl.LightningModule):
+    """Trains a detector with an objective and keeps its moving average.
+
+    Everything random inside a step is seeded by run, step and process, and everything that moves
+    is in the state dict: an interrupted run that goes on ends as an uninterrupted one.
+
+    Args:
+        detector: weights loaded.
+        objective: what teaches its masks.
+        settings: see `ModuleSettings`.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        objective: Objective,
+        settings: ModuleSettings,
+    ) -> None:
+        super().__init__()
+        self.step = TrainingStep(detector, objective)
+        self.average = MovingAverage(detector, settings.average_decay)
+        self.settings = settings
+        self.epoch_means = RunningMeans()
+        self._last_step = -1
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, in 0..1."""
+        return self.global_step / max(int(self.trainer.estimated_stepping_batches), 1)
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The loss of a batch; stops with the pictures' names when it is not finite."""
+        torch.manual_seed(_step_seed(self.settings.seed, self.current_epoch, batch_index))
+        losses, context = self.step(batch, self.progress)
+        total = torch.stack(list(losses.values())).sum()
+        if not bool(total.isfinite()):
+            raise _not_finite(losses, batch, self.global_step)
+        self.epoch_means.add({**losses, "loss": total, "fill": mean_fill(context)})
+        self._context = context
+        return total
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+        """After an optimizer step the average and the losses' own state move."""
+        if self.global_step != self._last_step:
+            self._last_step = self.global_step
+            self.average.update(self.step.detector)
+            self.step.objective.update(self._context)
+        del self._context
+
+    def on_train_epoch_start(self) -> None:
+        """A new epoch has new means."""
+        self.epoch_means = RunningMeans()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimizer with a rate that follows the share of the run."""
+        settings = self.settings.optimizer
+        optimizer = build_optimizer(self.step.detector, settings, self.settings.batch)
+        factor = rate_factor(settings, int(self.trainer.estimated_stepping_batches))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Batches move as a whole."""
+        return batch.to(device, non_blocking=True)
+
+
+class RunningMeans:
+    """Means of named numbers over an epoch, kept on their device until they are asked for."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+        self._start = time.monotonic()
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Adds one step's numbers."""
+        self._count += 1
+        for name, value in values.items():
+            value = value.detach().float()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def compute(self) -> dict[str, float]:
+        """Means over steps and processes, and steps per second as `rate`."""
+        if not self._count:
+            return {}
+        names = list(self._sums)
+        means = ranks.mean_over_ranks(torch.stack([self._sums[name] for name in names]))
+        rate = self._count / max(time.monotonic() - self._start, 1e-9)
+        values = (means / self._count).tolist()
+        return dict(zip(names, values, strict=True)) | {"rate": rate}
+
+
+@torch.no_grad()
+def mean_fill(context: LossContext) -> Tensor:
+    """Mean foreground score inside the boxes, 0..1: near 1 or 0 when masks collapse."""
+    samples = context.student
+    inside = samples.box_masks()
+    scores = samples.logits.detach().float().sigmoid() * inside
+    return scores.sum() / inside.sum().clamp(min=1)
+
+
+def _step_seed(seed: int, epoch: int, batch_index: int) -> int:
+    return hash((seed, epoch, batch_index, ranks.rank())) % (2**63)
+
+
+def _not_finite(losses: Mapping[str, Tensor], batch: Batch, step: int) -> UserError:
+    bad = [name for name, value in losses.items() if not math.isfinite(float(value))]
+    return UserError(
+        f"{' and '.join(bad)} became NaN or infinite at step {step}",
+        where=f"pictures: {', '.join(batch.names)}",
+        fix="look at these pictures and their boxes; if they are fine, lower --learning-rate "
+        "or train with --precision 32",
+    )

@@ -1,0 +1,165 @@
+"""Scores after epochs, keeps the best weights, writes the run folder, says what happens."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+import torch
+
+from boxmask import ranks
+from boxmask.detectors.detector import Detector
+from boxmask.engine.module import TrainingModule
+from boxmask.engine.run_folder import RunFolder, save_weights
+
+
+class Scoring(Protocol):
+    """Scores a detector; `pictures` is a folder for drawings, or None."""
+
+    def __call__(
+        self, detector: Detector, device: torch.device, pictures: Path | None
+    ) -> dict[str, float]:
+        """The numbers by name; every process takes part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecorderSettings:
+    """What is recorded, and when.
+
+    Attributes:
+        folder: where.
+        scoring: how the moving average is scored; None without a validation split.
+        every: epochs from one scoring to the next; the last epoch is always scored.
+        description: plain data saved with the weights.
+        warn: turns the numbers into a warning in plain words, or None.
+        say: prints a line.
+    """
+
+    folder: RunFolder
+    scoring: Scoring | None
+    every: int
+    description: Mapping[str, Any]
+    warn: Callable[[Mapping[str, float]], str | None]
+    say: Callable[[str], None]
+
+
+class RunRecorder(pl.Callback):
+    """Writes `results.csv`, `metrics.json`, pictures and the best weights.
+
+    The best epoch is chosen without masks, by `fitness`: a run on data whose masks were deleted
+    keeps the same weights.
+
+    Args:
+        settings: see `RecorderSettings`.
+    """
+
+    def __init__(self, settings: RecorderSettings) -> None:
+        self.settings = settings
+        self.best_fitness = -math.inf
+        self.best_metrics: dict[str, float] = {}
+        self.minutes = 0.0
+        self._start = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What resuming needs."""
+        return {
+            "best_fitness": self.best_fitness,
+            "best_metrics": self.best_metrics,
+            "minutes": self.minutes,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self.best_fitness = state_dict["best_fitness"]
+        self.best_metrics = state_dict["best_metrics"]
+        self.minutes = state_dict["minutes"]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The clock of training runs; scoring is not counted."""
+        self._start = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Means of the epoch, scores where due, files, one printed line."""
+        assert isinstance(pl_module, TrainingModule)
+        self.minutes += (time.monotonic() - self._start) / 60
+        means = pl_module.epoch_means.compute()
+        epoch = trainer.current_epoch + 1
+        last = epoch == trainer.max_epochs
+        scores = self._score(pl_module) if last or epoch % self.settings.every == 0 else {}
+        row = {
+            "epoch": epoch,
+            "step": trainer.global_step,
+            "minutes": self.minutes,
+            "learning_rate": trainer.optimizers[0].param_groups[-1]["lr"],
+            **{f"train/{name}": value for name, value in means.items()},
+            **{name: scores.get(name, math.nan) for name in REPORTED if scores},
+        }
+        if ranks.is_first():
+            self._write(pl_module, row, scores)
+
+    def _score(self, module: TrainingModule) -> dict[str, float]:
+        if self.settings.scoring is None:
+            return {}
+        pictures = self.settings.folder.root if ranks.is_first() else None
+        return self.settings.scoring(module.average.model, module.device, pictures)
+
+    def _write(self, module: TrainingModule, row: dict[str, Any], scores: dict[str, float]) -> None:
+        settings = self.settings
+        settings.folder.add_results(row)
+        settings.say(epoch_line(row))
+        warning = settings.warn(scores or {"fill": row["train/fill"]})
+        if warning:
+            settings.say(f"  ! {warning}")
+        if settings.scoring is not None and not scores:
+            return
+        fitness = fitness_of(scores)
+        if fitness >= self.best_fitness or settings.scoring is None:
+            self.best_fitness = fitness
+            self.best_metrics = {"epoch": row["epoch"], "minutes": row["minutes"], **scores}
+            settings.folder.write_metrics(self.best_metrics)
+            save_weights(settings.folder.best, module.average.model, settings.description)
+
+
+# Columns of results.csv that come from scoring.
+REPORTED = (
+    "box_ap",
+    "box_ap50",
+    "mask_ap",
+    "mask_ap50",
+    "label_iou",
+    "fill",
+    "box_tightness",
+)
+
+
+def fitness_of(scores: Mapping[str, float]) -> float:
+    """How good an epoch is, from boxes alone: box AP times how well masks reach their boxes."""
+    box_ap = scores.get("box_ap", math.nan)
+    tightness = scores.get("box_tightness", math.nan)
+    fitness = box_ap * tightness
+    return fitness if math.isfinite(fitness) else 0.0
+
+
+def epoch_line(row: Mapping[str, Any]) -> str:
+    """One line on an epoch: losses, fill, rate, and scores where there are some."""
+    losses = "  ".join(
+        f"{name.removeprefix('train/loss_')} {value:.3f}"
+        for name, value in row.items()
+        if name.startswith("train/loss_")
+    )
+    line = (
+        f"epoch {row['epoch']}  {row['minutes']:.1f} min  {row['train/rate']:.2f} it/s  "
+        f"{losses}  fill {row['train/fill']:.2f}"
+    )
+    names = {"box_ap": "box AP", "mask_ap": "mask AP", "label_iou": "label IoU"}
+    shown = [
+        f"{title} {row[name]:.3f}"
+        for name, title in names.items()
+        if math.isfinite(row.get(name, math.nan))
+    ]
+    return "  ".join([line, *shown])

@@ -1,0 +1,167 @@
+"""What a run leaves behind."""
+
+import csv
+import json
+import math
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from boxmask.errors import UserError
+
+_PACKAGES = ("boxmask", "torch", "torchvision", "pytorch-lightning", "timm", "hotcoco", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """Paths of a run, and how each file is written.
+
+    Attributes:
+        root: the run's folder.
+    """
+
+    root: Path
+
+    @property
+    def best(self) -> Path:
+        """Weights of the best epoch."""
+        return self.root / "weights" / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint of the last finished epoch, with everything that resuming needs."""
+        return self.root / "weights" / "last.ckpt"
+
+    @property
+    def arguments(self) -> Path:
+        """All settings of the run."""
+        return self.root / "args.yaml"
+
+    @property
+    def results(self) -> Path:
+        """One row an epoch."""
+        return self.root / "results.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """Numbers of the best epoch."""
+        return self.root / "metrics.json"
+
+    def create(self, *, resume: bool, overwrite: bool) -> None:
+        """Makes the folder; a folder with a run in it needs `resume` or `overwrite`.
+
+        Raises:
+            UserError: If there is a run already, or none to resume.
+        """
+        if resume and not self.last.is_file():
+            raise UserError(
+                "there is no checkpoint to resume from",
+                where=str(self.last),
+                fix="name the run's folder with --out, or start without --resume",
+            )
+        if not resume and not overwrite and self.root.is_dir() and any(self.root.iterdir()):
+            raise UserError(
+                "the run folder is not empty",
+                where=str(self.root),
+                fix="pass --resume to go on, --overwrite to start anew, or another --out",
+            )
+        (self.root / "weights").mkdir(parents=True, exist_ok=True)
+        if not resume:
+            self.results.unlink(missing_ok=True)
+
+    def write_arguments(self, arguments: Mapping[str, Any]) -> None:
+        """Writes `args.yaml` and `env.txt`."""
+        text = yaml.safe_dump(dict(arguments), sort_keys=False, allow_unicode=True)
+        self.arguments.write_text(text, encoding="utf-8")
+        (self.root / "env.txt").write_text(describe_machine() + "\n", encoding="utf-8")
+
+    def add_results(self, row: Mapping[str, Any]) -> None:
+        """Appends an epoch to `results.csv`; rows of epochs that are done again are replaced."""
+        rows = self.read_results()
+        rows = [old for old in rows if int(old["epoch"]) < int(row["epoch"])]
+        rows.append({name: _cell(value) for name, value in row.items()})
+        header = list(dict.fromkeys(name for one in rows for name in one))
+        with self.results.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, header)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def read_results(self) -> list[dict[str, str]]:
+        """The rows of `results.csv` so far."""
+        if not self.results.is_file():
+            return []
+        with self.results.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Writes `metrics.json`; numbers that are not defined become null."""
+        clean = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in metrics.items()
+        }
+        self.metrics.write_text(json.dumps(clean, indent=2) + "\n", encoding="utf-8")
+
+
+def save_weights(file: Path, model: nn.Module, description: Mapping[str, Any]) -> None:
+    """Writes weights with what is needed to build the model again.
+
+    Args:
+        file: a `.safetensors` file; its folder exists.
+        model: whose state dict is saved.
+        description: plain data: recipe, class names, ...
+    """
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    partial = file.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"boxmask": json.dumps(description)})
+    partial.replace(file)
+
+
+def load_weights(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and description from a file of `save_weights`.
+
+    Raises:
+        UserError: If the file is none of ours.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            description = json.loads((opened.metadata() or {})["boxmask"])
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise UserError(
+            "these are not weights that boxmask saved",
+            where=f"{file}: {error}",
+            fix="name a run folder or its weights/best.safetensors",
+        ) from error
+    return tensors, description
+
+
+def describe_machine() -> str:
+    """Versions and hardware, one fact a line."""
+    lines = [f"python {sys.version.split()[0]}", platform.platform()]
+    for package in _PACKAGES:
+        try:
+            lines.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    lines.append(f"cpu threads {torch.get_num_threads()}")
+    if torch.cuda.is_available():
+        lines += [f"gpu {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if not math.isfinite(value) else f"{value:.6g}"
+    return str(value)

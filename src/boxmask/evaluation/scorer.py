@@ -1,0 +1,226 @@
+"""Scores a detector on a split: boxes, masks, and the masks it gives to the true boxes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from boxmask import ranks
+from boxmask.data.loader import LoaderSettings, plain_loader
+from boxmask.data.masks import decode_segmentation, encode_mask, has_mask
+from boxmask.data.records import ImageRecord
+from boxmask.detectors.detector import Detector
+from boxmask.detectors.given_boxes import masks_for_boxes
+from boxmask.evaluation.coco_ap import CocoEvaluator, FoundObjects, Rle, TrueObjects
+from boxmask.evaluation.mask_quality import LabelQuality
+from boxmask.ops.masks import paste_mask
+from boxmask.structures import Batch, Detections
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureResult:
+    """What a detector made of one picture, small enough to send between processes.
+
+    Attributes:
+        index: position of the picture in the records.
+        found: its detections, in pixels of the picture.
+        label_rles: the mask for each given box, crowds left out.
+        confidences: of those masks, in 0..1.
+    """
+
+    index: int
+    found: FoundObjects
+    label_rles: tuple[Rle, ...] = field(default=())
+    confidences: tuple[float, ...] = field(default=())
+
+
+@torch.no_grad()
+def picture_results(
+    detector: Detector, batch: Batch, records: Sequence[ImageRecord]
+) -> list[PictureResult]:
+    """Runs a detector on a batch and brings everything to picture pixels.
+
+    Args:
+        detector: in evaluation mode, on the batch's device.
+        batch: resized pictures (no flip); `indices` point into `records`.
+        records: the pictures.
+    """
+    outputs = detector(batch.images, batch.valid)
+    detections = detector.detections(outputs, batch.image_sizes)
+    labelled = masks_for_boxes(detector, outputs, batch.targets)
+    masks, frames = labelled.mask_scores.cpu(), labelled.frames.cpu()
+    confidences = labelled.confidence.tolist()
+    results, start = [], 0
+    for position, (index, found) in enumerate(zip(batch.indices, detections, strict=True)):
+        record = records[index]
+        x, y = batch.scales[position].tolist()
+        stop = start + len(batch.targets[position])
+        results.append(
+            PictureResult(
+                index=index,
+                found=found_objects(found.to("cpu"), (x, y), record.image_size),
+                label_rles=tuple(
+                    label_mask(masks[row], frames[row], (x, y), record, box)
+                    for row, box in zip(
+                        range(start, stop), record.boxes[~record.crowd], strict=True
+                    )
+                ),
+                confidences=tuple(confidences[start:stop]),
+            )
+        )
+        start = stop
+    return results
+
+
+def found_objects(
+    found: Detections, scale: tuple[float, float], image_size: tuple[int, int]
+) -> FoundObjects:
+    """Detections in pixels of the picture, masks run-length encoded one by one."""
+    boxes = found.boxes / found.boxes.new_tensor([*scale, *scale])
+    height, width = image_size
+    boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
+    rles = [
+        encode_mask(paste_mask(mask, frame, scale, image_size).numpy())
+        for mask, frame in zip(found.mask_scores, found.frames, strict=True)
+    ]
+    return FoundObjects(
+        boxes=boxes.numpy(), scores=found.scores.numpy(), labels=found.labels.numpy(), rles=rles
+    )
+
+
+def label_mask(
+    mask_scores: Tensor,
+    frame: Tensor,
+    scale: tuple[float, float],
+    record: ImageRecord,
+    box: np.ndarray,
+) -> Rle:
+    """The mask for one given box: what the model finds, cut to the box's pixels.
+
+    Args:
+        mask_scores: (h, w) in 0..1.
+        frame: (4,) region of the input it covers, in input pixels.
+        scale: (x, y) input pixels for each pixel of the picture.
+        record: the picture.
+        box: (4,) the given box in picture pixels.
+    """
+    mask = paste_mask(mask_scores, frame, scale, record.image_size).numpy()
+    x1, y1 = np.floor(box[:2] + 0.5).astype(int)
+    x2, y2 = np.maximum(np.ceil(box[2:] - 0.5).astype(int), (x1 + 1, y1 + 1))
+    inside = np.zeros_like(mask)
+    inside[y1:y2, x1:x2] = mask[y1:y2, x1:x2]
+    return encode_mask(inside)
+
+
+class Scorer:
+    """Collects a split's results batch by batch and turns them into numbers.
+
+    Args:
+        records: the pictures of the split.
+        class_names: names in the order of labels.
+        use_masks: whether true masks may be read, for mask AP and label IoU.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ImageRecord],
+        class_names: Sequence[str],
+        *,
+        use_masks: bool = True,
+    ) -> None:
+        self.records = records
+        self.use_masks = use_masks
+        most = max((len(record) for record in records), default=0)
+        self._average_precision = CocoEvaluator(class_names, max_detections=max(100, most))
+        self._quality = LabelQuality(class_names)
+        self._elsewhere: list[PictureResult] = []  # with several processes: scored at the end
+
+    def add(self, detector: Detector, batch: Batch) -> list[PictureResult]:
+        """Scores a batch; gives what was found, for pictures."""
+        results = picture_results(detector, batch, self.records)
+        if ranks.num_ranks() > 1:
+            self._elsewhere.extend(results)
+        else:
+            for result in results:
+                self._score(result)
+        return results
+
+    def compute(self) -> dict[str, float]:
+        """All numbers over all processes; see `CocoEvaluator` and `LabelQuality`."""
+        if ranks.num_ranks() > 1:
+            for result in ranks.gather_objects(self._elsewhere):
+                self._score(result)
+            self._elsewhere = []
+        return self._average_precision.compute() | self._quality.compute()
+
+    def _score(self, result: PictureResult) -> None:
+        record = self.records[result.index]
+        rles = self._true_rles(record)
+        truth = TrueObjects(boxes=record.boxes, labels=record.labels, crowd=record.crowd, rles=rles)
+        self._average_precision.add(result.index, record.image_size, truth, result.found)
+        counted = np.flatnonzero(~record.crowd)
+        self._quality.add(
+            record.boxes[counted],
+            record.labels[counted],
+            result.label_rles,
+            None if rles is None else [rles[position] for position in counted],
+        )
+
+    def _true_rles(self, record: ImageRecord) -> list[Rle | None] | None:
+        if not self.use_masks or not any(map(has_mask, record.segmentations)):
+            return None
+        return [
+            encode_mask(decode_segmentation(segmentation, record.image_size))
+            if has_mask(segmentation)
+            else None
+            for segmentation in record.segmentations
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitScoring:
+    """Scores any detector on one split; can be sent to other processes.
+
+    Attributes:
+        records: the pictures.
+        class_names: names in the order of labels.
+        image_size: short side in pixels that pictures are resized to.
+        batch_size: pictures at a time.
+        num_workers: processes that read pictures.
+        use_masks: whether true masks may be read.
+    """
+
+    records: Sequence[ImageRecord]
+    class_names: Sequence[str]
+    image_size: int
+    batch_size: int = 4
+    num_workers: int = 0
+    use_masks: bool = True
+
+    def __call__(
+        self,
+        detector: Detector,
+        device: torch.device,
+        watch: Callable[[PictureResult], None] | None = None,
+    ) -> dict[str, float]:
+        """The numbers of a detector in evaluation mode.
+
+        Args:
+            detector: on `device`.
+            device: where to run.
+            watch: is shown the result of each picture, for drawing and files.
+        """
+        settings = LoaderSettings(
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            rank=ranks.rank(),
+            num_ranks=ranks.num_ranks(),
+        )
+        scorer = Scorer(self.records, self.class_names, use_masks=self.use_masks)
+        for batch in plain_loader(self.records, self.image_size, settings):
+            for result in scorer.add(detector, batch.to(device)):
+                if watch is not None:
+                    watch(result)
+        return scorer.compute()

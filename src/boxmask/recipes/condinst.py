@@ -1,0 +1,94 @@
+"""Recipes on CondInst: which model, which method."""
+
+from dataclasses import replace
+from typing import Literal
+
+from boxmask.backbones.backbone import DEFAULT_BACKBONE, BackboneSettings
+from boxmask.box_supervision.objective import Term
+from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
+from boxmask.box_supervision.projection_loss import ProjectionLossSettings
+from boxmask.box_supervision.trusted_mask_loss import TrustedMaskLossSettings
+from boxmask.data.transforms import AugmentationSettings
+from boxmask.detectors.condinst import CondInstSettings
+from boxmask.detectors.fcos import FCOSSettings
+from boxmask.engine.optimizer import OptimizerSettings
+from boxmask.errors import UserError
+from boxmask.recipes.recipe import LossSettings, Recipe
+
+Method = Literal["boxinst", "full"]
+
+_SHORT_NAMES = {
+    "lite0": "tf_efficientnet_lite0",
+    "lite1": "tf_efficientnet_lite1",
+    "lite2": "tf_efficientnet_lite2",
+    "r50": "resnet50",
+    "r101": "resnet101",
+}
+_PREFIX = "condinst-"
+assert _SHORT_NAMES["lite0"] == DEFAULT_BACKBONE
+
+
+def condinst(model: str, method: Method, num_classes: int, *, pretrained: bool = True) -> Recipe:
+    """The recipe of a model name and a method.
+
+    Args:
+        model: `condinst-` and then `lite0`, `lite1`, `lite2`, `r50`, `r101` or any timm name.
+        method: "boxinst" learns from boxes, "full" from masks (the upper bound).
+        num_classes: classes of the data.
+        pretrained: start from ImageNet weights.
+
+    Raises:
+        UserError: If the model's name is not known.
+    """
+    if not model.startswith(_PREFIX):
+        raise UserError(
+            f"no model is called {model!r}",
+            fix="use condinst-lite0, condinst-r50, condinst-r101 or condinst-<any timm name>",
+        )
+    short = model.removeprefix(_PREFIX)
+    backbone = BackboneSettings(name=_SHORT_NAMES.get(short, short), pretrained=pretrained)
+    light = short.startswith("lite")
+    detector = CondInstSettings(
+        num_classes=num_classes,
+        backbone=backbone,
+        pyramid_channels=128 if light else 256,
+        fcos=FCOSSettings(tower_depth=2 if light else 4),
+    )
+    losses, terms = _FULL if method == "full" else _BOXINST
+    recipe = Recipe(
+        detector=detector,
+        losses=losses,
+        terms=terms,
+        masks="trusted" if method == "full" else "ignore",
+    )
+    return recipe if light else replace(recipe, **_LARGE)
+
+
+def with_trusted_masks(recipe: Recipe) -> Recipe:
+    """The recipe, also learning from the masks of those annotations that have one."""
+    return replace(
+        recipe,
+        losses={**recipe.losses, "loss_mask": TrustedMaskLossSettings()},
+        terms={**recipe.terms, "loss_mask": Term()},
+        masks="trusted",
+    )
+
+
+_FULL: tuple[dict[str, LossSettings], dict[str, Term]] = (
+    {"loss_mask": TrustedMaskLossSettings()},
+    {"loss_mask": Term()},
+)
+_BOXINST: tuple[dict[str, LossSettings], dict[str, Term]] = (
+    {"loss_projection": ProjectionLossSettings(), "loss_pairwise": PairwiseLossSettings()},
+    {"loss_projection": Term(), "loss_pairwise": Term(ramp=0.3)},
+)
+# Full-size models train as in the paper: SGD, batch 16, short side 640 to 800.
+_LARGE = {
+    "optimizer": OptimizerSettings(
+        name="sgd", learning_rate=0.01, base_batch=16, weight_decay=1e-4, schedule="step",
+        backbone_factor=1.0, warmup=0.02,
+    ),
+    "augmentation": AugmentationSettings(image_size=800, smallest_scale=0.8),
+    "batch": 16,
+    "average_decay": 0.999,
+}  # fmt: skip
