@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from boxmask.data.folder import read_data
+
 
 def draw_picture(path, size=(30, 40), orientation=None):
     """Saves a picture of (height, width) as stored, with an EXIF orientation if asked."""
@@ -85,5 +87,18 @@ def one_picture_coco(tmp_path):
         draw_picture(tmp_path / "images" / "a.png")
         image = {"id": 1, "file_name": "a.png", "width": 40, "height": 30}
         return save_coco(tmp_path / "train.json", [image], annotations, **more)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def one_coco(tmp_path_factory):
+    """A function that reads a data set of one 30 x 40 picture and the given annotations."""
+    root = tmp_path_factory.mktemp("one")
+    draw_picture(root / "a.png")
+
+    def build(annotations):
+        save_coco(root / "train.json", [{"id": 1, "file_name": "a.png"}], annotations)
+        return read_data(root)
 
     return build

@@ -15,7 +15,12 @@ def rasterised(polygon, size):
 def test_square():
     mask = np.zeros((8, 9), dtype=bool)
     mask[2:5, 3:7] = True
-    assert {tuple(point) for point in mask_polygon(mask).tolist()} == {(3, 2), (7, 2), (7, 5), (3, 5)}
+    assert {tuple(point) for point in mask_polygon(mask).tolist()} == {
+        (3, 2),
+        (7, 2),
+        (7, 5),
+        (3, 5),
+    }
 
 
 def test_empty_mask_has_no_points():

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from boxmask.errors import UserError
 
 Method = Literal["boxinst", "full"]
 Precision = Literal["auto", "32", "bf16", "16"]
+LabelFormat = Literal["coco", "yolo", "voc"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,116 @@ class TrainOptions:
             raise UserError("resume and overwrite exclude each other", fix="pass one of them")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ValOptions:
+    """How a run is scored.
+
+    Attributes:
+        image_size: Short side in pixels. Default: the model's.
+        device: Where the model runs: auto, cpu, cuda or cuda:1.
+        batch: Pictures at a time.
+        workers: Processes that read pictures. Default: the cores that are free, at most 4.
+        skip_bad: Score without the annotations and pictures that have errors.
+        out: Folder of metrics.json. Default: runs/val/RUN-SPLIT.
+    """
+
+    image_size: int | None = None
+    device: str = "auto"
+    batch: int = 4
+    workers: int | None = None
+    skip_bad: bool = False
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        _check_inference(self.image_size, self.batch, self.workers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """How pictures and videos are searched for objects.
+
+    Attributes:
+        threshold: Least score, in 0..1, of what is shown and written.
+        image_size: Short side in pixels. Default: the model's.
+        device: Where the model runs: auto, cpu, cuda or cuda:1.
+        batch: Pictures at a time.
+        workers: Processes that read pictures. Default: the cores that are free, at most 4.
+        pictures: Draw what was found over the pictures.
+        out: Folder to write into. Default: runs/predict/SOURCE-NUMBER.
+        overwrite: Write into a folder that is not empty.
+    """
+
+    threshold: float = 0.3
+    image_size: int | None = None
+    device: str = "auto"
+    batch: int = 4
+    workers: int | None = None
+    pictures: bool = True
+    out: Path | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        _check_inference(self.image_size, self.batch, self.workers)
+        if not 0 <= self.threshold <= 1:
+            raise UserError(f"threshold: expected 0 to 1, got {self.threshold}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """How a boxed data set gets its masks.
+
+    Attributes:
+        format: What to write; repeat it for several.
+        split: Which part of the data.
+        image_size: Short side in pixels. Default: the model's.
+        device: Where the model runs: auto, cpu, cuda or cuda:1.
+        batch: Pictures at a time.
+        workers: Processes that read pictures. Default: the cores that are free, at most 4.
+        skip_bad: Leave out the annotations and pictures that have errors.
+        out: Folder to write into. Default: DATA-masks.
+        resume: Go on with the labelling that was begun in --out.
+        overwrite: Replace an earlier labelling in --out.
+    """
+
+    format: tuple[LabelFormat, ...] = ("coco",)
+    split: Literal["all", "train", "val", "test"] = "all"
+    image_size: int | None = None
+    device: str = "auto"
+    batch: int = 4
+    workers: int | None = None
+    skip_bad: bool = False
+    out: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        _check_inference(self.image_size, self.batch, self.workers)
+        given: object = self.format
+        formats = (given,) if isinstance(given, str) else tuple(dict.fromkeys(self.format))
+        for name in formats or ("",):
+            _one_of("format", name, get_args(LabelFormat))
+        _one_of("split", self.split, ("all", "train", "val", "test"))
+        object.__setattr__(self, "format", formats)
+        if self.resume and self.overwrite:
+            raise UserError("resume and overwrite exclude each other", fix="pass one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """How a data set is looked at.
+
+    Attributes:
+        image_size: Short side in pixels that training would use.
+        out: Folder of pictures and problems.csv. Default: runs/check/NAME.
+    """
+
+    image_size: int = 256
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("image_size", self.image_size, 64)
+
+
 def options_from(kind: type, given: dict[str, Any]) -> Any:
     """Builds an options dataclass from keyword arguments.
 
@@ -88,9 +199,22 @@ def options_from(kind: type, given: dict[str, Any]) -> Any:
                 f"there is no option {name!r}",
                 fix=f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}",
             )
+    if isinstance(given.get("out"), str):
+        given = {**given, "out": Path(given["out"])}
     return kind(**given)
 
 
 def _at_least(name: str, value: float | None, least: float) -> None:
     if value is not None and value < least:
         raise UserError(f"{name}: expected at least {least}, got {value}")
+
+
+def _check_inference(image_size: int | None, batch: int, workers: int | None) -> None:
+    _at_least("image_size", image_size, 64)
+    _at_least("batch", batch, 1)
+    _at_least("workers", workers, 0)
+
+
+def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f"{name}: expected one of {', '.join(known)}, got {value!r}")

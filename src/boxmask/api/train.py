@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from boxmask.api.options import TrainOptions, options_from
 from boxmask.api.plan import RunPlan, introduction, plan_recipe, plan_run
 from boxmask.api.progress import progress_callback, quiet_lightning
 from boxmask.api.workers import free_workers
+from boxmask.data.dataset import RecordDataset
 from boxmask.data.folder import read_data, require_usable
-from boxmask.data.loader import LoaderSettings
+from boxmask.data.loader import LoaderSettings, augment_sample
 from boxmask.data.records import DataFolder
 from boxmask.engine.data_module import TrainingData, TrainingDataModule
 from boxmask.engine.module import ModuleSettings, TrainingModule
@@ -25,10 +27,11 @@ from boxmask.engine.recorder import RecorderSettings, RunRecorder
 from boxmask.engine.run_folder import RunFolder
 from boxmask.errors import UserError
 from boxmask.evaluation.mask_quality import collapse_warning
-from boxmask.evaluation.run_pictures import RunPictures
+from boxmask.evaluation.run_pictures import NUM_PICTURES, RunPictures, draw_training_pictures
 from boxmask.evaluation.scorer import SplitScoring
 from boxmask.recipes.recipe import Recipe
 from boxmask.recipes.saved_model import describe_model
+from boxmask.visualization.curves import plot_results, plot_size_ap
 
 Say = Callable[[str], None]
 
@@ -60,23 +63,28 @@ class _Run:
     say: Say
 
 
-def train(data: Path | str, *, say: Say = print, **options: Any) -> TrainedRun:
+def train(data: Path | str | None = None, *, say: Say = print, **options: Any) -> TrainedRun:
     """Trains a model from boxes.
 
     Args:
-        data: a folder in COCO, VOC or YOLO form, or one COCO file.
+        data: a folder in COCO, VOC or YOLO form, or one COCO file. Not needed to resume.
         say: takes each line of progress.
-        **options: see `TrainOptions`.
+        **options: see `TrainOptions`. A resumed run keeps the options that it was started with.
 
     Raises:
         UserError: If the data or an option cannot be used, or a loss is not finite.
     """
     chosen = options_from(TrainOptions, options)
+    if chosen.resume and chosen.out is not None:
+        data, chosen = resumed_options(chosen.out)
+    if data is None:
+        raise UserError("there is no data to train on", fix="name a data set's folder")
     run = _prepare(Path(data), chosen, say if _is_first_process() else _say_nothing)
     if _is_first_process():
         run.folder.create(resume=chosen.resume, overwrite=chosen.overwrite)
         if not chosen.resume:
             run.folder.write_arguments({"data": str(data), **_plain(chosen)})
+            _draw_first_batches(run)
     _fit(run)
     return _finish(run)
 
@@ -147,6 +155,15 @@ def _training_data(run: _Run) -> TrainingData:
     )
 
 
+def _draw_first_batches(run: _Run) -> None:
+    """Draws the first pictures as the network will see them, to catch wrong boxes early."""
+    records = run.data.splits["train"].records
+    transform = partial(augment_sample, settings=run.recipe.augmentation)
+    dataset = RecordDataset(records, transform, seed=run.options.seed)
+    samples = [dataset[0, index][2] for index in range(min(len(records), NUM_PICTURES))]
+    draw_training_pictures(samples, run.data.class_names, run.folder.root / "train_batch0.jpg")
+
+
 def _callbacks(run: _Run) -> list[Callback]:
     """Recorder first, so that a checkpoint holds what it recorded."""
     data, recipe = run.data, run.recipe
@@ -188,15 +205,15 @@ def _finish(run: _Run) -> TrainedRun:
     if folder.metrics.is_file():
         metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
     if _is_first_process():
-        from boxmask.visualization.curves import plot_results
-
         plot_results(folder.results, folder.root / "results.png")
+        if "box_ap" in metrics:
+            plot_size_ap(metrics, folder.root / "size_ap.png")
         scores = "  ".join(
             f"{title} {metrics[name]:.3f}"
             for name, title in _HEADLINES.items()
             if metrics.get(name) is not None
         )
-        if metrics:
+        if scores:
             run.say(f"best epoch {metrics['epoch']}: {scores}")
         run.say(f"weights {folder.best}")
         run.say(f"Next: boxmask label {run.data.root} --weights {folder.root}")

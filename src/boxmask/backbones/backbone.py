@@ -5,9 +5,11 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import timm
 import torch
+from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from boxmask.errors import UserError
@@ -56,8 +58,9 @@ class Backbone(nn.Module):
         super().__init__()
         self.settings = settings
         self.body = _create(settings)
-        self.channels: tuple[int, ...] = tuple(self.body.feature_info.channels())
-        self.strides: tuple[int, ...] = tuple(self.body.feature_info.reduction())
+        info = cast(FeatureInfo, self.body.feature_info)
+        self.channels: tuple[int, ...] = tuple(info.channels())
+        self.strides: tuple[int, ...] = tuple(info.reduction())
         mean, std = _statistics(self.body, settings.name)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -137,8 +140,8 @@ def _create(settings: BackboneSettings) -> nn.Module:
 
 def _indices(name: str) -> tuple[int, ...]:
     """Positions of the maps at strides 8, 16 and 32 in timm's list of features."""
-    info = timm.create_model(name, features_only=True, pretrained=False).feature_info
-    reductions = [stage["reduction"] for stage in info.info]
+    body = timm.create_model(name, features_only=True, pretrained=False)
+    reductions = [stage["reduction"] for stage in cast(FeatureInfo, body.feature_info).info]
     missing = {8, 16, 32} - set(reductions)
     if missing:
         raise ValueError(f"it has no map at stride {sorted(missing)}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -62,7 +63,7 @@ class Objective(nn.Module):
     def update(self, context: LossContext) -> None:
         """Moves the losses' own state, after the optimizer step."""
         for loss in self.losses.values():
-            loss.update(context)
+            cast(WeakLoss, loss).update(context)
 
     def reduce(self, losses: Mapping[str, LossSum], progress: float) -> dict[str, Tensor]:
         """Weighted means over all processes' counts.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from boxmask.data.coco_layout import split_of
+from boxmask.data.coco_layout import split_of_folder
 from boxmask.data.reading import ProblemLog
 from boxmask.errors import UserError
 
@@ -29,7 +29,7 @@ class CocoFile:
     def shown(self) -> str:
         """The file as messages name it: with its folder where that tells the split."""
         parent = self.path.parent.name
-        return f"{parent}/{self.path.name}" if split_of(parent) else self.path.name
+        return f"{parent}/{self.path.name}" if split_of_folder(parent) else self.path.name
 
     def entries(self, key: str) -> list[Any]:
         """The list under `key`; empty when it is absent."""

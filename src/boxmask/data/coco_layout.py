@@ -19,15 +19,21 @@ SPLIT_WORDS = {
 _WORD = re.compile(
     r"(?<![a-z])(train(?:ing)?|val(?:id(?:ation)?)?|test(?:ing)?)(?![a-z])", re.IGNORECASE
 )
+_FOLDER = re.compile(_WORD.pattern + r"[-_]?\d*", re.IGNORECASE)
 _OTHER_TASKS = ("keypoints", "captions", "panoptic", "stuff", "image_info")
 
 
 def split_of(name: str) -> str | None:
-    """The split that a file or folder name speaks of: "train", "val", "test" or None."""
+    """The split that a file's name speaks of: "train", "val", "test" or None."""
     words = _WORD.findall(name)
     if not words:
         return None
     return next(s for s, known in SPLIT_WORDS.items() if words[-1].lower() in known)
+
+
+def split_of_folder(name: str) -> str | None:
+    """The split that a folder is named after: its whole name must be the word, but for a year."""
+    return split_of(name) if _FOLDER.fullmatch(name) else None
 
 
 def coco_split_files(root: Path) -> dict[str, Path]:
@@ -38,7 +44,9 @@ def coco_split_files(root: Path) -> dict[str, Path]:
     """
     by_split: dict[str, list[Path]] = {}
     for file in _json_files(root):
-        split = split_of(file.stem) or (split_of(file.parent.name) if file.parent != root else None)
+        split = split_of(file.stem) or (
+            split_of_folder(file.parent.name) if file.parent != root else None
+        )
         if split and looks_like_coco(file):
             by_split.setdefault(split, []).append(file)
     best = {split: min(files, key=_rank) for split, files in by_split.items()}
@@ -52,7 +60,7 @@ def sibling_files(file: Path) -> dict[str, Path]:
 
     The word is looked for in the file's name, then in its folder's.
     """
-    own = split_of(file.stem) or split_of(file.parent.name)
+    own = split_of(file.stem) or split_of_folder(file.parent.name)
     found: dict[str, Path] = {}
     for split, words in SPLIT_WORDS.items():
         candidates = (_renamed(file, word) for word in words)
@@ -98,7 +106,9 @@ def looks_like_coco(file: Path) -> bool:
 
 def _json_files(root: Path) -> list[Path]:
     folders = [root, root / "annotations", root / "Annotations"]
-    folders += sorted(path for path in root.iterdir() if path.is_dir() and split_of(path.name))
+    folders += sorted(
+        path for path in root.iterdir() if path.is_dir() and split_of_folder(path.name)
+    )
     files: Iterable[Path] = (file for folder in folders for file in sorted(folder.glob("*.json")))
     return list({file.resolve(): file for file in files}.values())
 
@@ -121,7 +131,7 @@ def _renamed(file: Path, word: str) -> Path | None:
     """The file with the last split word of its name, or of its folder's, replaced."""
     if split_of(file.stem):
         return file.with_name(_replace_last(file.stem, word) + file.suffix)
-    if split_of(file.parent.name):
+    if split_of_folder(file.parent.name):
         return file.parent.with_name(_replace_last(file.parent.name, word)) / file.name
     return None
 

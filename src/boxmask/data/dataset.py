@@ -20,7 +20,7 @@ Transform = Callable[[Sample, torch.Generator], Sample]
 class RecordDataset(Dataset):
     """Pictures with their boxes, transformed.
 
-    Items are asked for by (epoch, index), so that a picture's random variant depends on the seed,
+    Items are asked for by (epoch, position), so that a random variant depends on the seed,
     the epoch and the picture alone: not on workers, processes or an interruption.
 
     Args:
@@ -46,13 +46,13 @@ class RecordDataset(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[int, str, Sample]:
-        epoch, index = key
-        record = self.records[index]
+    def __getitem__(self, index: tuple[int, int]) -> tuple[int, str, Sample]:
+        epoch, position = index
+        record = self.records[position]
         image = torch.from_numpy(np.ascontiguousarray(read_picture(record.path).transpose(2, 0, 1)))
         sample = Sample(image=image, targets=record_targets(record, self.masks))
-        generator = torch.Generator().manual_seed(_mix(self.seed, epoch, index))
-        return index, record.name, self.transform(sample, generator)
+        generator = torch.Generator().manual_seed(_mix(self.seed, epoch, position))
+        return position, record.name, self.transform(sample, generator)
 
 
 def record_targets(record: ImageRecord, masks: MaskUse = "ignore") -> Targets:

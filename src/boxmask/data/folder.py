@@ -14,6 +14,7 @@ from boxmask.data.coco_layout import (
     named_json_files,
     sibling_files,
     split_of,
+    split_of_folder,
 )
 from boxmask.data.folder_checks import folder_warnings
 from boxmask.data.reading import ProblemLog
@@ -86,7 +87,7 @@ def require_usable(folder: DataFolder, skip_bad: bool) -> None:
 def _read_file(path: Path) -> DataFolder:
     suffix = path.suffix.lower()
     if suffix == ".json":
-        own = split_of(path.stem) or split_of(path.parent.name) or "train"
+        own = split_of(path.stem) or split_of_folder(path.parent.name) or "train"
         others = sibling_files(path) if own == "train" else {}
         return _read_coco_files(path, {own: path, **others})
     if suffix in (".yaml", ".yml"):

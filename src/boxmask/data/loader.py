@@ -1,5 +1,6 @@
 """From a data set to padded batches: like shapes together, the same on any number of workers."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -98,7 +99,7 @@ class EpochBatches:
 
     def __len__(self) -> int:
         together = self.settings.batch_size * self.settings.num_ranks
-        return -(-len(self.wide) // together)
+        return math.ceil(len(self.wide) / together)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch = self.epoch()
@@ -122,7 +123,7 @@ def train_loader(
     masks: MaskUse = "ignore",
 ) -> DataLoader:
     """Augmented batches without end to the epochs; `epoch` gives the current one."""
-    transform = partial(_augment, settings=augmentation)
+    transform = partial(augment_sample, settings=augmentation)
     dataset = RecordDataset(records, transform, masks=masks, seed=settings.seed)
     return DataLoader(
         dataset,
@@ -154,11 +155,12 @@ def plain_loader(
     )
 
 
-def _augment(
+def augment_sample(
     sample: Sample, generator: torch.Generator, *, settings: AugmentationSettings
 ) -> Sample:
+    """`augment` as a transform of `RecordDataset`; name its settings with `functools.partial`."""
     return augment(sample, settings, generator)
 
 
-def _resize(sample: Sample, generator: torch.Generator, *, short_side: int) -> Sample:  # noqa: ARG001
+def _resize(sample: Sample, generator: torch.Generator, *, short_side: int) -> Sample:
     return resize_short_side(sample, short_side)

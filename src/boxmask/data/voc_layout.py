@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from boxmask.data.coco_layout import split_of
+from boxmask.data.coco_layout import split_of_folder
 from boxmask.data.pictures import is_picture
 
 CLASS_FILES = ("class_names.txt", "classes.txt", "labels.txt", "labelmap.txt")
@@ -81,11 +81,17 @@ def voc_splits(root: Path) -> list[VocSplit]:
     """The splits of a VOC folder: by ImageSets, by folders named like splits, or just one."""
     if (root / "Annotations").is_dir():
         return _splits_by_list(root)
-    named = [path for path in sorted(root.iterdir()) if path.is_dir() and split_of(path.name)]
-    splits = [_split_of_folder(split_of(path.name) or "train", path) for path in named]
+    named = [
+        path for path in sorted(root.iterdir()) if path.is_dir() and split_of_folder(path.name)
+    ]
+    splits = [
+        _split_of_folder_folder(split_of_folder(path.name) or "train", path) for path in named
+    ]
     splits = [split for split in splits if split.stems]
     order = ("train", "val", "test")
-    return sorted(splits, key=lambda s: order.index(s.name)) or [_split_of_folder("train", root)]
+    return sorted(splits, key=lambda s: order.index(s.name)) or [
+        _split_of_folder_folder("train", root)
+    ]
 
 
 def class_file(root: Path) -> Path | None:
@@ -95,7 +101,7 @@ def class_file(root: Path) -> Path | None:
 
 def _has_voc_files(root: Path) -> bool:
     folders = [root, root / "Annotations"]
-    folders += [path for path in root.iterdir() if path.is_dir() and split_of(path.name)]
+    folders += [path for path in root.iterdir() if path.is_dir() and split_of_folder(path.name)]
     folders += [folder / "Annotations" for folder in folders]
     return any(
         next(folder.rglob("*.xml") if folder != root else folder.glob("*.xml"), None) is not None
@@ -134,7 +140,7 @@ def _classic_split(root: Path, name: str, source: Path, stems: list[str]) -> Voc
     )
 
 
-def _split_of_folder(name: str, folder: Path) -> VocSplit:
+def _split_of_folder_folder(name: str, folder: Path) -> VocSplit:
     """A split kept in its own folder, XML files beside the pictures or in Annotations/."""
     if (folder / "Annotations").is_dir():
         stems = _stems(folder / "Annotations")

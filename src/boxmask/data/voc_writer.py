@@ -1,4 +1,16 @@
-"""Writes masks as a Pascal VOC folder: XML files and index pictures."""
+"""Writes masks as a Pascal VOC folder: XML files and index pictures.
+
+- `Annotations/NAME.xml`: a copy where the source is VOC, else a new file. Corners are 1-based
+  and inclusive; boxes between pixels keep their decimals. `crowd` marks group boxes.
+- `SegmentationObject/NAME.png`: pixel value k for the k-th object of the XML, VOC's colours.
+  Where masks overlap, the pixels go to the smaller one. Over 254 objects: 16-bit grey.
+- `SegmentationClass/NAME.png`: pixel value label + 1, crowds 255, VOC's colours.
+  Over 254 classes: 16-bit grey, crowds 65535.
+- `JPEGImages/NAME`: a symbolic link to the original (a copy where the system bars links).
+- `ImageSets/Main/<split>.txt`, `ImageSets/Segmentation/<split>.txt`, `class_names.txt`.
+
+A picture whose name, without its ending, is taken gets its ending twice (`a.png.png`).
+"""
 
 from __future__ import annotations
 
@@ -34,16 +46,7 @@ def write_voc(
 ) -> WriteReport:
     """Writes one split as a VOC folder; call it once for each split.
 
-    - `Annotations/NAME.xml`: a copy where the source is VOC, else a new file. Corners are 1-based
-      and inclusive; boxes between pixels keep their decimals. `crowd` marks group boxes.
-    - `SegmentationObject/NAME.png`: pixel value k for the k-th object of the XML, VOC's colours.
-      Where masks overlap, the pixels go to the smaller one. Over 254 objects: 16-bit grey.
-    - `SegmentationClass/NAME.png`: pixel value label + 1, crowds 255, VOC's colours.
-      Over 254 classes: 16-bit grey, crowds 65535.
-    - `JPEGImages/NAME`: a symbolic link to the original (a copy where the system bars links).
-    - `ImageSets/Main/<split>.txt`, `ImageSets/Segmentation/<split>.txt`, `class_names.txt`.
-
-    A picture whose name, without its ending, is taken gets its ending twice (`a.png.png`).
+    What is written is listed at the head of this file.
 
     Args:
         out: folder to write into.
@@ -62,8 +65,7 @@ def write_voc(
     check_not_source(out, folder.root)
     names = FreeNames(_stems_of_other_splits(out, split.name))
     stems = []
-    lines = "".join(f"{name}\n" for name in folder.class_names)
-    write_whole(out / "class_names.txt", lambda stream: stream.write(lines))
+    _write_list(out / "class_names.txt", folder.class_names)
     for item in labelled:
         name = names.take(item.record.name)
         stem = PurePosixPath(name).with_suffix("").as_posix()
@@ -73,9 +75,7 @@ def write_voc(
         report.num_pictures += 1
         stems.append(stem)
     for kind in ("Main", "Segmentation"):
-        text = "".join(f"{stem}\n" for stem in stems)
-        path = out / "ImageSets" / kind / f"{split.name}.txt"
-        write_whole(path, lambda stream, text=text: stream.write(text))
+        _write_list(out / "ImageSets" / kind / f"{split.name}.txt", stems)
     return report
 
 
@@ -87,6 +87,10 @@ def voc_palette() -> list[int]:
         for channel in range(3):
             colors[:, channel] |= ((numbers >> (3 * bit + channel)) & 1) << (7 - bit)
     return colors.reshape(-1).tolist()
+
+
+def _write_list(path: Path, lines: Iterable[str]) -> None:
+    write_whole(path, lambda stream: stream.writelines(f"{line}\n" for line in lines))
 
 
 def _write_index_pictures(

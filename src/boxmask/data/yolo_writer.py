@@ -32,8 +32,8 @@ def write_yolo(
 ) -> WriteReport:
     """Writes one split as a YOLO segmentation data set; call it once for each split.
 
-    - `images/<split>/NAME`: a symbolic link to the original picture (a copy where the system
-      bars links), because YOLO tools look for labels by replacing `images` in its path.
+    - `images/<split>/NAME`: a link to the original picture (a copy where links are barred),
+      because YOLO tools look for labels by replacing `images` in its path.
     - `labels/<split>/NAME.txt`: one line a box, in order: class and polygon, normalised. Parts
       and holes are joined by bridges of no width. An empty mask is written as its box.
     - `boxes/<split>/NAME.txt`: the given boxes, which a polygon's extent need not equal, with
@@ -60,17 +60,20 @@ def write_yolo(
     _write_yaml(out, split.name, folder)
     for item in labelled:
         picture = out / "images" / split.name / names.take(item.record.name)
-        link_picture(item.record.path, picture)
-        labels, boxes = [], [BOX_FILE_HEADER]
-        for position in range(len(item.record)):
-            label, iou = _label_line(item, position)
-            labels.append(label)
-            boxes.append(_box_row(item, position))
-            report.ious.append(iou)
-        _write_lines(beside_images(picture, "labels"), labels)
-        _write_lines(beside_images(picture, "boxes"), boxes)
+        report.ious.extend(_write_picture(picture, item))
         report.num_pictures += 1
     return report
+
+
+def _write_picture(picture: Path, item: LabelledRecord) -> list[float]:
+    """Links one picture and writes its labels and boxes; how much of each mask is kept."""
+    link_picture(item.record.path, picture)
+    positions = range(len(item.record))
+    labels = [_label_line(item, position) for position in positions]
+    boxes = [_box_row(item, position) for position in positions]
+    _write_lines(beside_images(picture, "labels"), [line for line, _ in labels])
+    _write_lines(beside_images(picture, "boxes"), [BOX_FILE_HEADER, *boxes])
+    return [iou for _, iou in labels]
 
 
 def _label_line(item: LabelledRecord, position: int) -> tuple[str, float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -139,7 +140,7 @@ class CondInstHeads(nn.Module):
         count = num_dynamic_parameters(settings.mask_channels)
         self.controller = nn.Conv2d(channels, count, 3, padding=1)
         nn.init.normal_(self.controller.weight, std=0.01)
-        nn.init.zeros_(self.controller.bias)
+        nn.init.zeros_(cast(Tensor, self.controller.bias))
         self.register_buffer("reaches", torch.tensor(REACHES), persistent=False)
 
     def forward(self, levels: Sequence[Tensor]) -> CondInstOutputs:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -108,8 +109,8 @@ class FCOSHead(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.bias)
-        nn.init.constant_(self.cls_logits.bias, -math.log(1 / settings.prior - 1))
+                nn.init.zeros_(cast(Tensor, module.bias))
+        nn.init.constant_(cast(Tensor, self.cls_logits.bias), -math.log(1 / settings.prior - 1))
 
     def forward(self, levels: Sequence[Tensor], grid: PointGrid) -> PointOutputs:
         """Predictions from the pyramid's maps, each (B, C, h, w)."""

@@ -1,6 +1,7 @@
 """The model's mask for each given box: what labelling and label IoU are made of."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from boxmask.structures import MaskSamples, Targets
 
 # How much a sample whose predicted box fits the given one outweighs the others (SIM, equation 6).
 FIT_SHARPNESS = 5.0
+# Boxes whose masks are computed together: bounds the memory of crowded pictures.
+BOXES_TOGETHER = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,90 @@ class BoxMasks:
     mask_scores: Tensor
     frames: Tensor
     confidence: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxMask:
+    """The mask of one given box, on the CPU.
+
+    Attributes:
+        image: position of its picture in the batch.
+        position: position of the box among the given boxes of that picture.
+        mask_scores: (h, w) in 0..1 at the cells of `frame`.
+        frame: (4,) region of the input that the map covers, in input pixels.
+        confidence: in 0..1, see `BoxMasks`.
+    """
+
+    image: int
+    position: int
+    mask_scores: Tensor
+    frame: Tensor
+    confidence: float
+
+
+@torch.no_grad()
+def each_box_mask(
+    detector: Detector,
+    outputs: Any,
+    targets: Sequence[Targets],
+    *,
+    together: int = BOXES_TOGETHER,
+) -> Iterator[BoxMask]:
+    """`masks_for_boxes` one by one, with bounded memory however many boxes there are.
+
+    Args:
+        detector: any architecture.
+        outputs: its outputs for the batch.
+        targets: given boxes of each image; masks in them are not read.
+        together: boxes whose masks are in memory at the same time.
+
+    Yields:
+        Every given box of every image, in order. What a box gets does not depend on the other
+        images.
+    """
+    for part in _parts([len(target) for target in targets], together):
+        chosen = [
+            target.select(torch.arange(start, stop, device=target.boxes.device))
+            for target, (start, stop) in zip(targets, part, strict=True)
+        ]
+        masks = masks_for_boxes(detector, outputs, chosen)
+        places = [
+            (image, position)
+            for image, (start, stop) in enumerate(part)
+            for position in range(start, stop)
+        ]
+        frames, confidences = masks.frames.cpu(), masks.confidence.tolist()
+        for row, (place, scores) in enumerate(zip(places, masks.mask_scores.cpu(), strict=True)):
+            yield BoxMask(
+                image=place[0],
+                position=place[1],
+                mask_scores=scores,
+                frame=frames[row],
+                confidence=confidences[row],
+            )
+
+
+def _parts(counts: Sequence[int], together: int) -> Iterator[list[tuple[int, int]]]:
+    """Cuts the boxes of a batch into parts: for each image the first box and one past the last.
+
+    An image is cut only where it alone has more than `together`, and then into equal shares.
+    """
+    nothing = [(0, 0)] * len(counts)
+    part, size = [*nothing], 0
+    for image, count in enumerate(counts):
+        if size and size + count > together:
+            yield part
+            part, size = [*nothing], 0
+        if count > together:
+            shares = -(-count // together)
+            ends = [count * share // shares for share in range(shares + 1)]
+            for bounds in itertools.pairwise(ends):
+                yield [*nothing[:image], bounds, *nothing[image + 1 :]]
+        elif count:
+            part[image] = (0, count)
+            size += count
+    if size:
+        yield part
 
 
 @torch.no_grad()

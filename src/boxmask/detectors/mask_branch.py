@@ -40,11 +40,9 @@ class MaskBranch(nn.Module):
 
 def _block(in_channels: int, channels: int, norm: str) -> nn.Sequential:
     normalization = nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(16, channels)
-    block = nn.Sequential(
-        nn.Conv2d(in_channels, channels, 3, padding=1, bias=False), normalization, nn.ReLU()
-    )
-    nn.init.kaiming_normal_(block[0].weight, mode="fan_out", nonlinearity="relu")
-    return block
+    convolution = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(convolution, normalization, nn.ReLU())
 
 
 def gather_patches(maps: Sequence[Tensor], image_index: Tensor, position: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ class TrainingModule(pl.LightningModule):
         self._context = context
         return total
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """After an optimizer step the average and the losses' own state move."""
         if self.global_step != self._last_step:
             self._last_step = self.global_step
@@ -93,7 +93,7 @@ class TrainingModule(pl.LightningModule):
         """A new epoch has new means."""
         self.epoch_means = RunningMeans()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """The optimizer with a rate that follows the share of the run."""
         settings = self.settings.optimizer
         optimizer = build_optimizer(self.step.detector, settings, self.settings.batch)

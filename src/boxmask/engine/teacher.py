@@ -1,12 +1,15 @@
 """Moving-average copy of a model."""
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Model = TypeVar("Model", bound=nn.Module)
 
-class MovingAverage(nn.Module):
+
+class MovingAverage(nn.Module, Generic[Model]):
     """A copy of a model whose weights follow slowly; it never has a graph.
 
     Make it after the model's weights are loaded. `update` goes after the optimizer step. The
@@ -18,11 +21,11 @@ class MovingAverage(nn.Module):
         decay: share of the old value at each update, in 0..1, once warm.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: Model, decay: float) -> None:
         super().__init__()
         if not 0 <= decay < 1:
             raise ValueError(f"decay: expected 0 <= decay < 1, got {decay}")
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model: Model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
@@ -31,7 +34,7 @@ class MovingAverage(nn.Module):
         """Moves every weight towards the model's; buffers are copied."""
         step = int(self.updates)
         decay = min(self.decay, (1 + step) / (10 + step))
-        mine = list(self.model.parameters())
+        mine: list[Tensor] = list(self.model.parameters())
         theirs = [parameter.detach() for parameter in model.parameters()]
         torch._foreach_lerp_(mine, theirs, 1 - decay)
         for own, other in zip(self.model.buffers(), model.buffers(), strict=True):

@@ -65,7 +65,7 @@ def draw_results(scoring: SplitScoring, results: Sequence[PictureResult], folder
         given.append(given_and_found(picture, boxes, masks, labels, names))
         found.append(_draw_found(picture, result, record, names))
         if scoring.use_masks and any(map(has_mask, record.segmentations)):
-            true_masks = [_true_mask(record, i) for i in np.flatnonzero(counted)]
+            true_masks = [_true_mask(record, i) for i in np.flatnonzero(counted).tolist()]
             truth.append(draw_masks(picture, boxes, true_masks, labels, names))
     save_picture(folder / "val_labels.jpg", contact_sheet(given, columns=2, cell=(300, 620)))
     save_picture(folder / "val_pred.jpg", contact_sheet(found, columns=4, cell=(300, 360)))
@@ -98,7 +98,7 @@ def _draw_found(
     found = result.found
     keep = np.flatnonzero(np.asarray(found.scores) >= SHOWN_SCORE)
     rles = found.rles or ()
-    masks = (decode_segmentation(rles[i], record.image_size) for i in keep)
+    masks = (decode_segmentation(rles[i], record.image_size) for i in keep.tolist())
     boxes, labels = np.asarray(found.boxes)[keep], np.asarray(found.labels)[keep]
     return draw_masks(picture, boxes, masks, labels, names, scores=np.asarray(found.scores)[keep])
 

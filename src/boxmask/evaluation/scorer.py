@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from boxmask import ranks
+from boxmask.data.box_pixels import encode_in_box, mask_in_box, pixels_of_box
 from boxmask.data.loader import LoaderSettings, plain_loader
 from boxmask.data.masks import decode_segmentation, encode_mask, has_mask
 from boxmask.data.records import ImageRecord
 from boxmask.detectors.detector import Detector
-from boxmask.detectors.given_boxes import masks_for_boxes
+from boxmask.detectors.given_boxes import each_box_mask
 from boxmask.evaluation.coco_ap import CocoEvaluator, FoundObjects, Rle, TrueObjects
 from boxmask.evaluation.mask_quality import LabelQuality
 from boxmask.ops.masks import paste_mask
@@ -49,29 +49,27 @@ def picture_results(
     """
     outputs = detector(batch.images, batch.valid)
     detections = detector.detections(outputs, batch.image_sizes)
-    labelled = masks_for_boxes(detector, outputs, batch.targets)
-    masks, frames = labelled.mask_scores.cpu(), labelled.frames.cpu()
-    confidences = labelled.confidence.tolist()
-    results, start = [], 0
-    for position, (index, found) in enumerate(zip(batch.indices, detections, strict=True)):
-        record = records[index]
-        x, y = batch.scales[position].tolist()
-        stop = start + len(batch.targets[position])
-        results.append(
-            PictureResult(
-                index=index,
-                found=found_objects(found.to("cpu"), (x, y), record.image_size),
-                label_rles=tuple(
-                    label_mask(masks[row], frames[row], (x, y), record, box)
-                    for row, box in zip(
-                        range(start, stop), record.boxes[~record.crowd], strict=True
-                    )
-                ),
-                confidences=tuple(confidences[start:stop]),
-            )
+    rles: list[list[Rle]] = [[] for _ in detections]
+    confidences: list[list[float]] = [[] for _ in detections]
+    given = [records[index].boxes[~records[index].crowd] for index in batch.indices]
+    scales = [(x, y) for x, y in batch.scales.tolist()]
+    for mask in each_box_mask(detector, outputs, batch.targets):
+        image_size = records[batch.indices[mask.image]].image_size
+        place = pixels_of_box(given[mask.image][mask.position], image_size)
+        inside = mask_in_box(
+            mask.mask_scores, mask.frame, scales[mask.image], (image_size, place)
         )
-        start = stop
-    return results
+        rles[mask.image].append(encode_in_box(inside, place, image_size))
+        confidences[mask.image].append(mask.confidence)
+    return [
+        PictureResult(
+            index=index,
+            found=found_objects(found.to("cpu"), scales[row], records[index].image_size),
+            label_rles=tuple(rles[row]),
+            confidences=tuple(confidences[row]),
+        )
+        for row, (index, found) in enumerate(zip(batch.indices, detections, strict=True))
+    ]
 
 
 def found_objects(
@@ -88,30 +86,6 @@ def found_objects(
     return FoundObjects(
         boxes=boxes.numpy(), scores=found.scores.numpy(), labels=found.labels.numpy(), rles=rles
     )
-
-
-def label_mask(
-    mask_scores: Tensor,
-    frame: Tensor,
-    scale: tuple[float, float],
-    record: ImageRecord,
-    box: np.ndarray,
-) -> Rle:
-    """The mask for one given box: what the model finds, cut to the box's pixels.
-
-    Args:
-        mask_scores: (h, w) in 0..1.
-        frame: (4,) region of the input it covers, in input pixels.
-        scale: (x, y) input pixels for each pixel of the picture.
-        record: the picture.
-        box: (4,) the given box in picture pixels.
-    """
-    mask = paste_mask(mask_scores, frame, scale, record.image_size).numpy()
-    x1, y1 = np.floor(box[:2] + 0.5).astype(int)
-    x2, y2 = np.maximum(np.ceil(box[2:] - 0.5).astype(int), (x1 + 1, y1 + 1))
-    inside = np.zeros_like(mask)
-    inside[y1:y2, x1:x2] = mask[y1:y2, x1:x2]
-    return encode_mask(inside)
 
 
 class Scorer:

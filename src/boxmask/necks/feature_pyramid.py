@@ -1,6 +1,7 @@
 """Feature pyramid with P3 to P7."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class FeaturePyramid(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(cast(Tensor, module.bias))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """P3 to P7 from maps at strides 8, 16, 32: five maps (B, channels, h, w)."""

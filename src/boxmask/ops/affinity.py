@@ -6,7 +6,16 @@ from kornia.color import rgb_to_lab
 from torch import Tensor
 
 # The eight neighbours of a pixel, row after row, as (rows down, columns right).
-NEIGHBORS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+NEIGHBORS: tuple[tuple[int, int], ...] = (
+    (-1, -1),
+    (-1, 0),
+    (-1, 1),
+    (0, -1),
+    (0, 1),
+    (1, -1),
+    (1, 0),
+    (1, 1),
+)
 
 
 def shifted(maps: Tensor, offset: tuple[int, int]) -> Tensor:

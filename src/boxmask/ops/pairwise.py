@@ -13,7 +13,10 @@ from torch import Tensor
 from boxmask.ops.affinity import NEIGHBORS
 
 # One of each pair of opposite neighbours, with its index in NEIGHBORS.
-FORWARD = tuple((index, offset) for index, offset in enumerate(NEIGHBORS) if offset > (0, 0))
+FORWARD = tuple(enumerate(NEIGHBORS))[len(NEIGHBORS) // 2 :]
+
+
+View = tuple[slice, slice]  # rows, columns
 
 
 def pairwise_sum(
@@ -39,8 +42,6 @@ def pairwise_sum(
     unary = F.softplus(logits)  # (K, h, w)
     for index, (dy, dx) in FORWARD:
         here, there = _views(logits.shape[-2:], dy * dilation, dx * dilation)
-        if here is None:
-            continue
         forward = similar[:, index][:, here[0], here[1]]  # edge as seen from its first end
         backward = similar[:, len(NEIGHBORS) - 1 - index][:, there[0], there[1]]
         weight = (forward[image_index] & inside[:, here[0], here[1]]).to(logits.dtype)
@@ -52,11 +53,15 @@ def pairwise_sum(
     return total, count
 
 
-def _views(size: tuple[int, ...], dy: int, dx: int):  # noqa: ANN202
-    """Slices of the first and of the second end of all edges with one offset."""
+def _views(size: tuple[int, ...], dy: int, dx: int) -> tuple[View, View]:
+    """Slices of the first and of the second end of all edges with one offset; maybe empty."""
     height, width = size
-    if abs(dy) >= height or abs(dx) >= width:
-        return None, None
-    here = (slice(max(-dy, 0), height - max(dy, 0)), slice(max(-dx, 0), width - max(dx, 0)))
-    there = (slice(max(dy, 0), height + min(dy, 0)), slice(max(dx, 0), width + min(dx, 0)))
+    here = (_part(height, -dy), _part(width, -dx))
+    there = (_part(height, dy), _part(width, dx))
     return here, there
+
+
+def _part(length: int, shift: int) -> slice:
+    """Cells of a side that stay on it when moved back by `shift`."""
+    start, stop = max(shift, 0), length + min(shift, 0)
+    return slice(start, max(start, stop)) if start < length else slice(0, 0)

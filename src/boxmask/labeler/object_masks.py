@@ -1,0 +1,119 @@
+"""Exactly one mask for each given box, with a confidence, whatever the model finds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from boxmask.data.box_pixels import (
+    Place,
+    ellipse_in_box,
+    encode_in_box,
+    mask_in_box,
+    pixels_of_box,
+)
+from boxmask.data.records import ImageRecord
+from boxmask.detectors.detector import Detector
+from boxmask.detectors.given_boxes import BoxMask, each_box_mask
+from boxmask.structures import Batch
+
+LOWERED_SHARE = 0.5
+"""Of the largest score in a box: the threshold for a mask that is empty at one half."""
+
+LEAST_SCORE = 1e-3
+"""Largest score in a box, in 0..1, below which the model is taken to know nothing."""
+
+CONFIDENCE_DECIMALS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectMask:
+    """The mask of one given box.
+
+    Attributes:
+        counts: compressed COCO RLE counts at the picture's size; all pixels inside the box.
+        confidence: in 0..1.
+        note: how the mask was made when the model's own was empty; else empty.
+    """
+
+    counts: str
+    confidence: float
+    note: str = ""
+
+
+@torch.no_grad()
+def masks_of_batch(
+    detector: Detector, batch: Batch, records: Sequence[ImageRecord]
+) -> list[list[ObjectMask]]:
+    """Masks for all given boxes of a batch, crowds left out.
+
+    Args:
+        detector: in evaluation mode, on the batch's device.
+        batch: resized pictures (no flip); `indices` point into `records`.
+        records: the pictures.
+
+    Returns:
+        For each picture of the batch its masks, in the order of its boxes.
+    """
+    outputs = detector(batch.images, batch.valid)
+    chosen = [records[index] for index in batch.indices]
+    boxes = [record.boxes[~record.crowd] for record in chosen]
+    scales = [(x, y) for x, y in batch.scales.tolist()]
+    masks: list[list[ObjectMask]] = [[] for _ in chosen]
+    for mask in each_box_mask(detector, outputs, batch.targets):
+        image_size = chosen[mask.image].image_size
+        place = pixels_of_box(boxes[mask.image][mask.position], image_size)
+        masks[mask.image].append(object_mask(mask, scales[mask.image], image_size, place))
+    return masks
+
+
+def object_mask(
+    mask: BoxMask, scale: tuple[float, float], image_size: tuple[int, int], place: Place
+) -> ObjectMask:
+    """The model's mask cut to its box; if that is empty, its best guess; else an ellipse.
+
+    Args:
+        mask: what the model gives for the box.
+        scale: (x, y) input pixels for each pixel of the picture.
+        image_size: (height, width) of the picture.
+        place: the pixels of the box.
+    """
+    picture = (image_size, place)
+    confidence, note = mask.confidence, ""
+    inside = mask_in_box(mask.mask_scores, mask.frame, scale, picture)
+    if not inside.any():
+        best = best_score(mask, scale, place)
+        threshold = best * LOWERED_SHARE
+        if best > LEAST_SCORE:
+            inside = mask_in_box(
+                mask.mask_scores, mask.frame, scale, picture, threshold=threshold
+            )
+        confidence = min(confidence, best)
+        note = f"empty at 0.5; threshold lowered to {threshold:.3g}"
+    if not inside.any():
+        inside, confidence = ellipse_in_box(place), 0.0
+        note = "the model finds nothing here; ellipse of the box"
+    return ObjectMask(
+        counts=encode_in_box(inside, place, image_size)["counts"],
+        confidence=round(confidence, CONFIDENCE_DECIMALS),
+        note=note,
+    )
+
+
+def best_score(mask: BoxMask, scale: tuple[float, float], place: Place) -> float:
+    """The largest score, in 0..1, of the cells that a box's pixels lie in."""
+    x1, y1, x2, y2 = mask.frame.tolist()
+    height, width = mask.mask_scores.shape
+    rows = _cells(place[0], scale[1], (y1, y2), height)
+    columns = _cells(place[1], scale[0], (x1, x2), width)
+    return float(mask.mask_scores[rows, columns].max())
+
+
+def _cells(pixels: slice, scale: float, span: tuple[float, float], count: int) -> slice:
+    """Cells along one side of a map that covers `span`, for the pixels of a picture."""
+    cell = (span[1] - span[0]) / count
+    first, last = (
+        min(max(int(((pixel + 0.5) * scale - span[0]) / cell), 0), count - 1)
+        for pixel in (pixels.start, pixels.stop - 1)
+    )
+    return slice(first, last + 1)

@@ -1,0 +1,226 @@
+"""Training through its public function: box-only, exact resuming, what the run folder holds."""
+
+import csv
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from boxmask.api.train import train
+from boxmask.data.synthetic import SyntheticSettings, write_synthetic
+from boxmask.errors import UserError
+
+TINY = {"image_size": 64, "workers": 0, "pretrained": False}
+
+
+def silent(line: str) -> None:
+    """Takes lines of progress."""
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("shapes")
+    return write_synthetic(out, SyntheticSettings(num_train=8, num_val=4, image_size=(64, 80)))
+
+
+@pytest.fixture(scope="module")
+def finished(shapes, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return train(shapes, say=silent, epochs=4, out=out, **TINY)
+
+
+def without_segmentations(source: Path, out: Path) -> Path:
+    (out / "images").parent.mkdir(parents=True, exist_ok=True)
+    (out / "images").symlink_to(source / "images")
+    for split in ("train", "val"):
+        content = json.loads((source / f"{split}.json").read_text())
+        for annotation in content["annotations"]:
+            del annotation["segmentation"]
+        (out / f"{split}.json").write_text(json.dumps(content))
+    return out
+
+
+def weights(file: Path) -> dict[str, torch.Tensor]:
+    return load_file(file)
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    one, other = weights(first), weights(second)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_run_folder_has_all_its_files(finished):
+    names = {str(p.relative_to(finished.dir)) for p in finished.dir.rglob("*") if p.is_file()}
+    assert names >= {
+        "args.yaml", "env.txt", "results.csv", "results.png", "size_ap.png", "metrics.json",
+        "train_batch0.jpg", "val_labels.jpg", "val_pred.jpg", "val_truth.jpg",
+        "weights/best.safetensors", "weights/last.ckpt",
+    }  # fmt: skip
+    with (finished.dir / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert all(float(row["train/loss_projection"]) > 0 for row in rows)
+    assert {"box_ap", "mask_ap", "label_iou", "fill"} <= finished.metrics.keys()
+
+
+def test_deleting_every_segmentation_changes_no_bit(shapes, finished, tmp_path):
+    boxes = without_segmentations(shapes, tmp_path / "boxes")
+    run = train(boxes, say=silent, epochs=4, out=tmp_path / "run", **TINY)
+    assert_same_weights(run.best, finished.best)
+    assert run.metrics["box_ap"] == finished.metrics["box_ap"]
+    assert "mask_ap" not in run.metrics
+    assert run.metrics["box_tightness"] == finished.metrics["box_tightness"]
+
+
+def train_in_a_process(data: Path, out: Path) -> None:
+    train(data, say=silent, epochs=4, out=out, **TINY)
+
+
+def test_killed_and_resumed_equals_uninterrupted(shapes, finished, tmp_path):
+    out = tmp_path / "run"
+    process = multiprocessing.get_context("spawn").Process(
+        target=train_in_a_process, args=(shapes, out)
+    )
+    process.start()
+    checkpoint = out / "weights" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    rows_when_killed = len((out / "results.csv").read_text().splitlines())
+    assert rows_when_killed < 5, "the run ended before it could be killed"
+    resumed = train(say=silent, out=out, resume=True)
+    assert_same_weights(resumed.best, finished.best)
+    first, second = (
+        torch.load(run.dir / "weights" / "last.ckpt", weights_only=False)
+        for run in (resumed, finished)
+    )
+    for name, value in first["state_dict"].items():  # the moving average is in there too
+        assert torch.equal(value, second["state_dict"][name]), name
+    assert first["global_step"] == second["global_step"]
+    rows = (out / "results.csv").read_text().splitlines()
+    assert len(rows) == 5
+
+
+def test_accumulated_parts_make_the_same_number_of_steps(shapes, tmp_path):
+    run = train(shapes, say=silent, epochs=1, accumulate=2, out=tmp_path / "run", **TINY)
+    with (run.dir / "results.csv").open() as file:
+        assert next(csv.DictReader(file))["step"] == "2"
+
+
+def test_full_masks_and_trusted_masks_train(shapes, tmp_path):
+    full = train(shapes, say=silent, method="full", epochs=1, out=tmp_path / "full", **TINY)
+    assert "train/loss_mask" in (full.dir / "results.csv").read_text()
+    mixed = train(
+        shapes, say=silent, use_masks="trusted", epochs=1, out=tmp_path / "mixed", **TINY
+    )
+    header = (mixed.dir / "results.csv").read_text().splitlines()[0]
+    assert "train/loss_mask" in header
+    assert "train/loss_pairwise" in header
+
+
+def test_trusted_masks_change_what_is_learned(shapes, finished, tmp_path):
+    mixed = train(shapes, say=silent, use_masks="trusted", epochs=4, out=tmp_path / "m", **TINY)
+    name = "heads.controller.weight"
+    assert not torch.equal(weights(mixed.best)[name], weights(finished.best)[name])
+
+
+def test_full_masks_need_masks(shapes, tmp_path):
+    boxes = without_segmentations(shapes, tmp_path / "boxes")
+    with pytest.raises(UserError, match="full supervision needs a mask for each box"):
+        train(boxes, say=silent, method="full", out=tmp_path / "run", **TINY)
+    with pytest.raises(UserError, match="no mask to trust"):
+        train(boxes, say=silent, use_masks="trusted", out=tmp_path / "run", **TINY)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_a_run_is_not_overwritten(shapes, finished):
+    before = finished.best.read_bytes()
+    with pytest.raises(UserError, match="not empty"):
+        train(shapes, say=silent, epochs=1, out=finished.dir, **TINY)
+    assert finished.best.read_bytes() == before
+
+
+def test_data_without_val_split_trains_and_keeps_the_last_weights(shapes, tmp_path):
+    lone = tmp_path / "lone"
+    lone.mkdir()
+    (lone / "images").symlink_to(shapes / "images")
+    (lone / "train.json").write_text((shapes / "train.json").read_text())
+    lines = []
+    run = train(lone, say=lines.append, epochs=1, out=tmp_path / "run", **TINY)
+    assert run.best.is_file()
+    assert any("no val split" in line for line in lines)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_pictures_names(shapes, tmp_path, monkeypatch):
+    from boxmask.box_supervision.projection_loss import ProjectionLoss
+    from boxmask.structures import LossSum
+
+    def broken(self, context):
+        total = context.student.logits.sum() * float("nan")
+        return LossSum(total, torch.ones(()))
+
+    monkeypatch.setattr(ProjectionLoss, "forward", broken)
+    with pytest.raises(UserError) as caught:
+        train(shapes, say=silent, epochs=1, out=tmp_path / "run", **TINY)
+    assert "loss_projection became NaN" in caught.value.what
+    assert ".png" in caught.value.where
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epoch": 3}, "did you mean epochs"),
+        ({"epochs": 0}, "at least 1"),
+        ({"learning_rate": -1.0}, "more than 0"),
+        ({"resume": True}, "--out"),
+        ({"model": "condinst-nonsense"}, "no timm model"),
+        ({"model": "yolo"}, "no model is called"),
+        ({"batch": 3, "accumulate": 2}, "multiple of 2"),
+    ],
+)
+def test_bad_options_say_what_to_do(shapes, tmp_path, options, message):
+    given = {"out": tmp_path / "run", **TINY, **options}
+    if options.get("resume"):
+        del given["out"]
+    with pytest.raises(UserError, match=message):
+        train(shapes, say=silent, **given)
+
+
+def test_bfloat16_trains(shapes, tmp_path):
+    run = train(shapes, say=silent, epochs=1, precision="bf16", out=tmp_path / "run", **TINY)
+    assert run.best.is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(shapes, tmp_path):
+    one = train(shapes, say=silent, epochs=2, batch=4, out=tmp_path / "one", **TINY)
+    two = train(
+        shapes, say=silent, epochs=2, batch=4, devices=2, accelerator="cpu",
+        out=tmp_path / "two", **TINY,
+    )  # fmt: skip
+    assert two.metrics["box_ap"] is not None
+    first, second = weights(one.best), weights(two.best)
+    for name, value in first.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, second[name], rtol=0.05, atol=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "goal"), [("boxinst", 0.9), ("full", 0.95)])
+def test_overfits_eight_pictures(tmp_path, method, goal):
+    settings = SyntheticSettings(num_train=8, num_val=1, num_shapes=(1, 3), image_size=(128, 128))
+    data = write_synthetic(tmp_path / "data", settings)
+    (data / "val.json").write_text((data / "train.json").read_text())
+    run = train(data, say=silent, method=method, epochs=250, image_size=128, out=tmp_path / "run")
+    assert run.metrics["mask_ap50"] > goal
