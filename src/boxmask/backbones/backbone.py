@@ -1,4 +1,4 @@
-"""Backbone contract: images in, maps at strides 8, 16 and 32 out. Any timm model serves."""
+"""Backbone contract: images in, maps at strides 8, 16 and 32 (and 4) out. Any timm model serves."""
 
 import importlib.util
 import warnings
@@ -34,12 +34,14 @@ class BackboneSettings:
         pretrained: start from ImageNet weights.
         frozen_norm: keep batch-norm statistics and scales as pretrained; right for small batches.
         frozen_stages: how many of the first stages do not learn, 0 or 1 (stem and first stage).
+        strides: of the maps that are returned, finest first.
     """
 
     name: str = DEFAULT_BACKBONE
     pretrained: bool = True
     frozen_norm: bool = True
     frozen_stages: int = 0
+    strides: tuple[int, ...] = (8, 16, 32)
 
     def build(self) -> "Backbone":
         """The backbone, with weights loaded."""
@@ -51,7 +53,7 @@ class Backbone(nn.Module):
 
     Attributes:
         channels: channels of each returned map.
-        strides: input pixels of a cell of each returned map: 8, 16, 32.
+        strides: input pixels of a cell of each returned map, as the settings ask.
     """
 
     def __init__(self, settings: BackboneSettings) -> None:
@@ -74,7 +76,7 @@ class Backbone(nn.Module):
             valid: (B, H, W) bool; padding becomes 0 after the normalisation.
 
         Returns:
-            Three maps (B, channels[i], H / strides[i], W / strides[i]).
+            One map a stride (B, channels[i], H / strides[i], W / strides[i]).
         """
         normalized = (images - self.mean) / self.std * valid[:, None]
         return self.body(normalized)
@@ -118,7 +120,7 @@ def _create(settings: BackboneSettings) -> nn.Module:
             body = timm.create_model(
                 settings.name,
                 features_only=True,
-                out_indices=_indices(settings.name),
+                out_indices=_indices(settings),
                 pretrained=from_hub,
             )
     except Exception as error:
@@ -138,14 +140,14 @@ def _create(settings: BackboneSettings) -> nn.Module:
     return body
 
 
-def _indices(name: str) -> tuple[int, ...]:
-    """Positions of the maps at strides 8, 16 and 32 in timm's list of features."""
-    body = timm.create_model(name, features_only=True, pretrained=False)
+def _indices(settings: BackboneSettings) -> tuple[int, ...]:
+    """Positions of the maps with the wanted strides in timm's list of features."""
+    body = timm.create_model(settings.name, features_only=True, pretrained=False)
     reductions = [stage["reduction"] for stage in cast(FeatureInfo, body.feature_info).info]
-    missing = {8, 16, 32} - set(reductions)
+    missing = set(settings.strides) - set(reductions)
     if missing:
         raise ValueError(f"it has no map at stride {sorted(missing)}")
-    return tuple(reductions.index(stride) for stride in (8, 16, 32))
+    return tuple(reductions.index(stride) for stride in settings.strides)
 
 
 def _packaged_file(name: str) -> Path | None:

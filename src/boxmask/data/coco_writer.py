@@ -30,8 +30,8 @@ def write_coco(
     those that reading left out, stay as they were. Pictures of another split that was put aside
     from the same file are left out.
 
-    Of another source a complete file is built; annotations are numbered from 1, and their
-    identity in the source is kept as `source_id`.
+    Of another source a complete file is built. Annotations keep their ids when all are whole
+    numbers and differ; else they are numbered from 1, and `source_id` keeps their identity.
 
     A key `boxmask` notes where the pictures lie, so that the file can be read from any folder.
 
@@ -96,8 +96,9 @@ def _new_content(
         image = {"id": record.image_id, "file_name": record.name, "width": width, "height": height}
         images.append(image)
         for position in range(len(record)):
-            annotations.append(_new_annotation(item, position, folder, len(annotations) + 1))
+            annotations.append(_new_annotation(item, position, folder))
         _count(report, item)
+    _give_ids(annotations)
     categories = [
         {"id": category_id, "name": name, "supercategory": ""}
         for category_id, name in zip(folder.category_ids, folder.class_names, strict=True)
@@ -112,13 +113,20 @@ def _new_content(
     }
 
 
-def _new_annotation(
-    item: LabelledRecord, position: int, folder: DataFolder, number: int
-) -> dict[str, Any]:
+def _give_ids(annotations: list[dict[str, Any]]) -> None:
+    """Puts whole-numbered ids in place: the source's where all differ, else 1, 2, 3, ..."""
+    given = [entry["source_id"] for entry in annotations]
+    if len(set(given)) < len(given) or not all(isinstance(number, int) for number in given):
+        given = list(range(1, len(annotations) + 1))
+    for entry, number in zip(annotations, given, strict=True):
+        entry["id"] = number
+
+
+def _new_annotation(item: LabelledRecord, position: int, folder: DataFolder) -> dict[str, Any]:
     record = item.record
     x1, y1, x2, y2 = (float(value) for value in record.boxes[position])
     return {
-        "id": number,
+        "id": 0,
         "image_id": record.image_id,
         "category_id": folder.category_ids[int(record.labels[position])],
         "bbox": [x1, y1, x2 - x1, y2 - y1],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ class VocFile:
         file_name: the picture's name that it gives; may be empty or wrong.
         declared: (height, width) that it gives, or None.
         objects: `index` (from 1, the pixel value in index pictures), `name`, `box` (as written,
-            values that are no numbers are NaN; None when absent), `crowd`, `difficult`.
+            values that are no numbers are NaN; None when absent), `crowd`, `difficult`,
+            `source_id` (an id that `write_voc` kept, or None).
     """
 
     path: Path
@@ -112,6 +114,7 @@ def _object(node: ElementTree.Element, index: int) -> dict[str, Any]:
         "index": index,
         "name": (node.findtext("name") or "").strip(),
         "box": None if box is None else tuple(_number(box.findtext(side)) for side in _CORNERS),
+        "source_id": _source_id(node.findtext("source_id")),
         "crowd": (node.findtext("crowd") or "").strip() == "1",
         "difficult": (node.findtext("difficult") or "").strip() == "1",
     }
@@ -184,10 +187,11 @@ def _read_objects(
             log.error(where, f"class {entry['name']!r} is not among the data set's classes")
         else:
             xmin, ymin, xmax, ymax = entry["box"]
+            given = entry["source_id"]
             raw = RawObject(
                 box=(xmin - 1, ymin - 1, xmax, ymax),
                 label=labels[entry["name"]],
-                annotation_id=f"{file.shown}:{entry['index']}",
+                annotation_id=f"{file.shown}:{entry['index']}" if given is None else given,
                 where=where,
                 crowd=entry["crowd"],
                 segmentation=None if masks is None else {"png": masks, "index": entry["index"]},
@@ -207,6 +211,15 @@ def _warn_without_xml(split: VocSplit, files: Sequence[VocFile], log: ProblemLog
     if lost:
         text = f"{len(lost)} pictures have no annotation file and are left out, first {lost[0]}"
         log.warning(split.source.name, text)
+
+
+def _source_id(text: str | None) -> int | str | None:
+    """The id that `write_voc` kept of an earlier source; None where there is none."""
+    try:
+        value = json.loads(text or "null")
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
 def _number(text: str | None) -> float:

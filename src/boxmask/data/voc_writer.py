@@ -1,7 +1,8 @@
 """Writes masks as a Pascal VOC folder: XML files and index pictures.
 
 - `Annotations/NAME.xml`: a copy where the source is VOC, else a new file. Corners are 1-based
-  and inclusive; boxes between pixels keep their decimals. `crowd` marks group boxes.
+  and inclusive; boxes between pixels keep their decimals. `crowd` marks group boxes, and
+  `source_id` keeps each object's id; `read_voc` reads both.
 - `SegmentationObject/NAME.png`: pixel value k for the k-th object of the XML, VOC's colours.
   Where masks overlap, the pixels go to the smaller one. Over 254 objects: 16-bit grey.
 - `SegmentationClass/NAME.png`: pixel value label + 1, crowds 255, VOC's colours.
@@ -14,6 +15,7 @@ A picture whose name, without its ending, is taken gets its ending twice (`a.png
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterable
@@ -186,7 +188,7 @@ def _xml_tree(item: LabelledRecord, folder: DataFolder) -> ElementTree.Element:
             _add(box, key, int(value) if value.is_integer() else repr(value))
         _add(node, "crowd", int(record.crowd[position]))
         _add(node, "confidence", f"{item.confidences[position]:.5g}")
-        _add(node, "source_id", record.annotation_ids[position])
+        _add(node, "source_id", json.dumps(record.annotation_ids[position]))
     return root
 
 

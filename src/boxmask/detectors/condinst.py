@@ -1,7 +1,7 @@
 """CondInst: FCOS, and for each object a small mask head that its point predicts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -28,6 +28,8 @@ from boxmask.ops.masks import aligned_upsample
 from boxmask.ops.points import point_grid
 from boxmask.structures import Detections, LossSum, MaskSamples, Targets
 
+PYRAMID_STRIDES = (8, 16, 32)
+FINE_STRIDES = (4, 8, 16, 32)
 # Input pixels that count as one unit of relative coordinates, for P3 to P7.
 REACHES = (64.0, 128.0, 256.0, 512.0, 1024.0)
 
@@ -44,6 +46,7 @@ class CondInstSettings:
         branch_channels: channels inside the mask branch. Paper: 128.
         mask_channels: mask features D. Paper: 8 with full masks, 16 with boxes.
         mask_norm: "group", or "batch" as published.
+        fine_masks: mask features at stride 4 with the backbone's help; published: at stride 8.
         samples_per_image: how many points of an image train masks. Published: 64.
     """
 
@@ -54,6 +57,7 @@ class CondInstSettings:
     branch_channels: int = 128
     mask_channels: int = 16
     mask_norm: str = "group"
+    fine_masks: bool = False
     samples_per_image: int = 64
 
     def build(self) -> "CondInst":
@@ -63,7 +67,7 @@ class CondInstSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CondInstOutputs:
-    """Predictions of the points, and the mask features (B, D, h, w) at stride 8."""
+    """Predictions of the points, and the mask features (B, D, h, w)."""
 
     points: PointOutputs
     features: Tensor
@@ -79,14 +83,18 @@ class CondInst(Detector):
         super().__init__()
         self.settings = settings
         self.num_classes = settings.num_classes
-        self.backbone = settings.backbone.build()
-        self.neck = FeaturePyramid(self.backbone.channels, settings.pyramid_channels)
-        self.heads = CondInstHeads(settings)
+        strides = FINE_STRIDES if settings.fine_masks else PYRAMID_STRIDES
+        self.backbone = replace(settings.backbone, strides=strides).build()
+        channels = self.backbone.channels[-len(PYRAMID_STRIDES) :]
+        self.neck = FeaturePyramid(channels, settings.pyramid_channels)
+        fine_channels = self.backbone.channels[0] if settings.fine_masks else 0
+        self.heads = CondInstHeads(settings, fine_channels)
 
     def forward(self, images: Tensor, valid: Tensor) -> CondInstOutputs:
         """Raw outputs of images (B, 3, H, W) in 0..1 with their (B, H, W) bool `valid`."""
-        levels = self.neck(self.backbone(images, valid))
-        return self.heads(levels)
+        maps = self.backbone(images, valid)
+        levels = self.neck(maps[-len(PYRAMID_STRIDES) :])
+        return self.heads(levels, maps[0] if self.settings.fine_masks else None)
 
     def assign(self, outputs: CondInstOutputs, targets: Sequence[Targets]) -> SampleAssignment:
         """Each point to the smallest box whose middle it is in; the best points train masks."""
@@ -127,15 +135,20 @@ class CondInstHeads(nn.Module):
 
     mask_stride = 4
 
-    def __init__(self, settings: CondInstSettings) -> None:
+    def __init__(self, settings: CondInstSettings, fine_channels: int = 0) -> None:
         super().__init__()
         self.settings = settings
+        self.feature_stride = 4 if fine_channels else 8
         channels = settings.pyramid_channels
         strides = FeaturePyramid.strides
         self.strides = strides
         self.fcos_head = FCOSHead(channels, settings.num_classes, len(strides), settings.fcos)
         self.mask_branch = MaskBranch(
-            channels, settings.branch_channels, settings.mask_channels, settings.mask_norm
+            channels,
+            settings.branch_channels,
+            settings.mask_channels,
+            settings.mask_norm,
+            fine_channels,
         )
         count = num_dynamic_parameters(settings.mask_channels)
         self.controller = nn.Conv2d(channels, count, 3, padding=1)
@@ -143,12 +156,12 @@ class CondInstHeads(nn.Module):
         nn.init.zeros_(cast(Tensor, self.controller.bias))
         self.register_buffer("reaches", torch.tensor(REACHES), persistent=False)
 
-    def forward(self, levels: Sequence[Tensor]) -> CondInstOutputs:
-        """Outputs from the maps P3 to P7, each (B, C, h, w)."""
+    def forward(self, levels: Sequence[Tensor], fine: Tensor | None = None) -> CondInstOutputs:
+        """Outputs from the maps P3 to P7, each (B, C, h, w), and the backbone's at stride 4."""
         sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
         grid = point_grid(sizes, self.strides, levels[0].device)
         return CondInstOutputs(
-            points=self.fcos_head(levels, grid), features=self.mask_branch(levels)
+            points=self.fcos_head(levels, grid), features=self.mask_branch(levels, fine)
         )
 
     def assign(self, outputs: CondInstOutputs, targets: Sequence[Targets]) -> SampleAssignment:
@@ -218,9 +231,9 @@ class CondInstHeads(nn.Module):
                 grid.points[position],
                 self.reaches[grid.levels[position]],
                 image_index,
-                stride=self.strides[0],
+                stride=self.feature_stride,
             )
-            return aligned_upsample(logits[:, None], self.strides[0] // self.mask_stride)[:, 0]
+            return aligned_upsample(logits[:, None], self.feature_stride // self.mask_stride)[:, 0]
 
     def image_detections(
         self, outputs: CondInstOutputs, image: int, image_size: tuple[int, int]

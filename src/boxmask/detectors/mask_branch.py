@@ -16,26 +16,75 @@ class MaskBranch(nn.Module):
         channels: channels inside the branch.
         out_channels: mask features D.
         norm: "batch" as published, or "group", which small batches need.
+        fine_channels: channels of a backbone map at stride 4 that sharpens the features, or 0 for
+            none, as published.
 
-    Source: CondInst (ECCV 2020), bottom branch.
+    Source: CondInst (ECCV 2020), bottom branch; the fine part is ours.
     """
 
-    def __init__(self, in_channels: int, channels: int, out_channels: int, norm: str) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        out_channels: int,
+        norm: str,
+        fine_channels: int = 0,
+    ) -> None:
         super().__init__()
+        self.fine = None
+        if fine_channels:
+            self.fine = FinePart(fine_channels, out_channels, norm)
+            out_channels = self.fine.channels
         self.refine = nn.ModuleList(_block(in_channels, channels, norm) for _ in range(3))
         self.tower = nn.Sequential(
             *(_block(channels, channels, norm) for _ in range(4)),
             nn.Conv2d(channels, out_channels, 1),
         )
 
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """(B, D, h, w) at the first level's stride from the pyramid's maps, finest first."""
+    def forward(self, levels: Sequence[Tensor], fine: Tensor | None) -> Tensor:
+        """Mask features (B, D, h, w).
+
+        Args:
+            levels: the pyramid's maps, finest first.
+            fine: the backbone's map at stride 4, where the branch has a fine part.
+
+        Returns:
+            At stride 4 with a fine part, else at the first level's stride.
+        """
         merged = self.refine[0](levels[0])
         for refine, level in zip(list(self.refine)[1:], levels[1:3], strict=True):
             coarse = refine(level)
             factor = merged.shape[-2] // coarse.shape[-2]
             merged = merged + aligned_upsample(coarse, factor)
-        return self.tower(merged)
+        features = self.tower(merged)
+        if self.fine is None or fine is None:
+            return features
+        return self.fine(features, fine)
+
+
+class FinePart(nn.Module):
+    """Brings mask features from stride 8 to stride 4 with the help of the backbone's edges.
+
+    Args:
+        fine_channels: channels of the backbone's map at stride 4.
+        out_channels: mask features D.
+        norm: see `MaskBranch`.
+    """
+
+    channels = 32
+
+    def __init__(self, fine_channels: int, out_channels: int, norm: str) -> None:
+        super().__init__()
+        self.lateral = nn.Conv2d(fine_channels, self.channels, 1)
+        self.join = nn.Sequential(
+            _block(self.channels, self.channels, norm),
+            _block(self.channels, self.channels, norm),
+            nn.Conv2d(self.channels, out_channels, 1),
+        )
+
+    def forward(self, features: Tensor, fine: Tensor) -> Tensor:
+        """(B, D, 2h, 2w) from features (B, 32, h, w) and the backbone's map (B, F, 2h, 2w)."""
+        return self.join(aligned_upsample(features, 2) + self.lateral(fine))
 
 
 def _block(in_channels: int, channels: int, norm: str) -> nn.Sequential:

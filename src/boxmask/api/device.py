@@ -1,0 +1,24 @@
+"""Where a model runs."""
+
+import torch
+
+from boxmask.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that a user asks for; "auto" is the first GPU, else the CPU.
+
+    Raises:
+        UserError: If there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"device {name!r} cannot be used: {str(error).splitlines()[0]}",
+            fix="choose auto, cpu or cuda",
+        ) from error
+    return device

@@ -1,0 +1,81 @@
+import math
+
+import pytest
+import torch
+
+from boxmask.detectors.given_boxes import masks_for_boxes, sample_weights
+from boxmask.structures import MaskSamples
+
+
+def samples_of(boxes, predicted, scores, instance_index):
+    count = len(boxes)
+    return MaskSamples(
+        logits=torch.zeros(count, 4, 4),
+        boxes=torch.tensor(boxes, dtype=torch.float32),
+        tight=torch.ones(count, 2, dtype=torch.bool),
+        labels=torch.zeros(count, dtype=torch.int64),
+        image_index=torch.zeros(count, dtype=torch.int64),
+        instance_index=torch.tensor(instance_index),
+        frames=torch.tensor([[0.0, 0, 16, 16]]).expand(count, 4),
+        predicted_boxes=torch.tensor(predicted, dtype=torch.float32),
+        scores=torch.tensor(scores),
+    )
+
+
+def test_weights_by_hand():
+    given = [[0, 0, 10, 10]] * 2
+    predicted = [[0, 0, 10, 9], [0, 0, 10, 5]]  # IoU 0.9 and 0.5
+    weights = sample_weights(samples_of(given, predicted, [0.6, 0.6], [0, 0]), 1)
+    assert weights.tolist() == pytest.approx([0.880797, 0.119203], abs=1e-5)
+    weights = sample_weights(samples_of(given, predicted, [0.2, 0.6], [0, 0]), 1)
+    ratio = 0.2 / 0.6 * math.exp(5 * 0.4)
+    assert weights.tolist() == pytest.approx([ratio / (1 + ratio), 1 / (1 + ratio)], abs=1e-5)
+
+
+def test_weights_of_each_object_sum_to_one():
+    boxes = [[0, 0, 10, 10]] * 5
+    samples = samples_of(boxes, torch.rand(5, 4).tolist(), [0.0, 0.1, 0.9, 0.3, 0.5], [0, 0, 2, 1, 2])
+    weights = sample_weights(samples, 3)
+    sums = torch.zeros(3).index_add_(0, samples.instance_index, weights)
+    assert sums.tolist() == pytest.approx([1, 1, 1])
+    assert weights[3].item() == pytest.approx(1)
+
+
+def test_one_mask_for_each_box(detector, pictures, make_targets):
+    detector.eval()
+    outputs = detector(*pictures)
+    crowd = [[x, y, x + 4, y + 3] for x in range(0, 80, 8) for y in range(0, 56, 8)]
+    targets = [make_targets(*crowd), make_targets([5, 5, 40, 30], [5, 5, 40, 30])]
+    found = masks_for_boxes(detector, outputs, targets)
+    count = len(crowd) + 2
+    assert found.mask_scores.shape == (count, 16, 24)
+    assert found.frames.shape == (count, 4)
+    assert ((found.mask_scores >= 0) & (found.mask_scores <= 1 + 1e-5)).all()
+    assert ((found.confidence >= 0) & (found.confidence <= 1)).all()
+    assert not found.mask_scores.requires_grad
+    torch.testing.assert_close(found.mask_scores[-1], found.mask_scores[-2])
+    detector.train()
+
+
+@pytest.mark.parametrize("given", [[[], []], [[], [[5, 5, 40, 30]]]])
+def test_pictures_without_boxes(detector, pictures, make_targets, given):
+    outputs = detector(*pictures)
+    found = masks_for_boxes(detector, outputs, [make_targets(*boxes) for boxes in given])
+    count = sum(map(len, given))
+    assert found.mask_scores.shape == (count, 16, 24)
+    assert found.confidence.shape == (count,)
+
+
+def test_order_of_pictures_does_not_matter(detector, pictures, make_targets):
+    images, valid = pictures
+    targets = [make_targets([3, 3, 50, 40]), make_targets([5, 5, 40, 30], [20, 2, 50, 35])]
+    detector.eval()
+    first = masks_for_boxes(detector, detector(images, valid), targets)
+    second = masks_for_boxes(detector, detector(images.flip(0), valid.flip(0)), targets[::-1])
+    detector.train()
+    torch.testing.assert_close(
+        first.mask_scores, second.mask_scores[[2, 0, 1]], rtol=1e-3, atol=1e-4
+    )
+    torch.testing.assert_close(
+        first.confidence, second.confidence[[2, 0, 1]], rtol=1e-3, atol=1e-4
+    )
