@@ -28,7 +28,7 @@ def small_settings():
         num_classes=3,
         backbone=BackboneSettings(pretrained=False),
         fcos=FCOSSettings(tower_depth=1),
-        pyramid_channels=32,
+        pyramid_channels=64,
         branch_channels=16,
         mask_channels=4,
         samples_per_image=8,

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -153,3 +155,15 @@ def test_same_weights_after_saving(detector, small_settings, pictures):
     detector.train()
     assert torch.equal(first.features, second.features)
     assert torch.equal(first.points.ltrb, second.points.ltrb)
+
+
+def test_fine_masks(small_settings, pictures, make_targets):
+    fine = replace(small_settings, fine_masks=True).build()
+    outputs = fine(*pictures)
+    assert outputs.features.shape == (2, 4, 16, 24)  # stride 4
+    assignment = fine.assign(outputs, [make_targets([2, 2, 40, 50]), make_targets()])
+    samples = fine.mask_samples(outputs, assignment)
+    assert samples.logits.shape == (len(assignment), 16, 24)
+    assert samples.frames[0].tolist() == [0, 0, 96, 64]
+    samples.logits.square().sum().backward()
+    assert fine.backbone.body.conv_stem.weight.grad.isfinite().all()

@@ -188,8 +188,8 @@ def test_no_objects_and_extreme_logits(value):
 
 def test_losses_are_float32_under_autocast():
     grid = grid_of(64, 64)
-    head = FCOSHead(32, 3, 5, FCOSSettings(tower_depth=1))
-    levels = [torch.rand(1, 32, *size) for size in grid.sizes]
+    head = FCOSHead(64, 3, 5, FCOSSettings(tower_depth=1))
+    levels = [torch.rand(1, 64, *size) for size in grid.sizes]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = head(levels, grid)
         assert outputs.class_logits.dtype == torch.bfloat16

@@ -44,7 +44,7 @@ def test_no_patches():
 def test_branch_works_at_the_finest_map(norm):
     branch = MaskBranch(8, 16, 4, norm)
     levels = [torch.randn(2, 8, size, 2 * size) for size in (16, 8, 4, 2, 1)]
-    features = branch(levels)
+    features = branch(levels, None)
     assert features.shape == (2, 4, 16, 32)
     assert (features < 0).any()  # signed
     kinds = {type(m) for m in branch.modules() if isinstance(m, nn.BatchNorm2d | nn.GroupNorm)}
@@ -55,4 +55,4 @@ def test_two_coarsest_levels_are_not_read():
     branch = MaskBranch(8, 16, 4, "group")
     levels = [torch.randn(1, 8, size, size) for size in (16, 8, 4, 2, 1)]
     changed = [*levels[:3], levels[3] + 1, levels[4] + 1]
-    assert torch.equal(branch(levels), branch(changed))
+    assert torch.equal(branch(levels, None), branch(changed, None))

@@ -46,7 +46,7 @@ def slow_detections(outputs, image, size, settings):
             for other in kept
             if other[1] == one[1]
         ]
-        if all(overlap <= settings.nms_threshold for overlap in overlaps):
+        if not any(overlap > settings.nms_threshold for overlap in overlaps):
             kept.append(one)
     return kept[: settings.max_detections]
 

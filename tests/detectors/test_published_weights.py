@@ -40,7 +40,7 @@ def test_published_names(heads, small_settings):
 
 def test_checkpoints_that_do_not_fit(heads):
     published = as_published(heads)
-    published["controller.weight"] = torch.rand(169, 32, 3, 3)
+    published["controller.weight"] = torch.rand(169, 64, 3, 3)
     del published["controller.bias"]
     before = {name: value.clone() for name, value in heads.state_dict().items()}
     with pytest.raises(UserError, match="2 weights differ") as error:

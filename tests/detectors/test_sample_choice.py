@@ -67,6 +67,10 @@ def test_objects_without_points_take_no_share():
     assert kept == [2, 1, 3, 4]
 
 
+def test_images_without_points():
+    assert choose([1, 3], [0, 7], [0.5, 0.5], 4) == [0, 1]
+
+
 def test_nothing_to_choose():
     assert choose([], [], [], 64) == []
 

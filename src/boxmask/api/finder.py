@@ -54,9 +54,7 @@ class Finder:
         self.detector = saved.detector.to(self.device).eval()
         self.clock = Clock()
 
-    def batch(
-        self, pictures: Sequence[Picture], targets: Sequence[Targets] | None = None
-    ) -> Batch:
+    def batch(self, pictures: Sequence[Picture], targets: Sequence[Targets] | None = None) -> Batch:
         """Pads resized pictures, (H, W, 3) uint8 RGB each, with given boxes if any."""
         if targets is None:
             nothing = Targets.from_boxes(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
@@ -94,7 +92,5 @@ class Finder:
         with self.clock.time("post-processing"):
             return [
                 found_objects(one, (float(x), float(y)), size)
-                for one, (x, y), size in zip(
-                    kept, batch.scales.tolist(), image_sizes, strict=True
-                )
+                for one, (x, y), size in zip(kept, batch.scales.tolist(), image_sizes, strict=True)
             ]

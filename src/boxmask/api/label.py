@@ -9,15 +9,12 @@ from typing import Any
 import yaml
 
 from boxmask.api.device import pick_device
+from boxmask.api.label_output import SHOWN_UNREADABLE, introduction, summary, write_formats
 from boxmask.api.options import LabelOptions, options_from
 from boxmask.api.workers import free_workers
-from boxmask.data.coco_writer import write_coco
 from boxmask.data.folder import read_data, require_usable
-from boxmask.data.labels import WriteReport
 from boxmask.data.output_files import check_not_source
 from boxmask.data.records import DataFolder
-from boxmask.data.voc_writer import write_voc
-from boxmask.data.yolo_writer import write_yolo
 from boxmask.errors import UserError
 from boxmask.labeler.finished import (
     FOLDER,
@@ -26,7 +23,7 @@ from boxmask.labeler.finished import (
     file_fingerprint,
 )
 from boxmask.labeler.label_dataset import LabelProgress, LabelSettings, label_split
-from boxmask.labeler.report import LOOSE, LabelReport, write_report
+from boxmask.labeler.report import write_report
 from boxmask.labeler.review import NUM_SHEETS, PER_SHEET, write_doubtful_sheets
 from boxmask.recipes.saved_model import SavedModel, load_model
 
@@ -35,7 +32,6 @@ Say = Callable[[str], None]
 ARGUMENTS = "label.yaml"
 """Marks a folder as written by `label`."""
 
-SHOWN_UNREADABLE = 5
 _REPORT, _REVIEW = "report.csv", "review"
 _WRITTEN = (
     *(ARGUMENTS, _REPORT, _REVIEW, FOLDER, "data.yaml", "class_names.txt"),
@@ -91,17 +87,22 @@ def label(
     folder = read_data(data)
     require_usable(folder, skip_bad=chosen.skip_bad)
     splits = _chosen_splits(folder, chosen.split)
-    out = chosen.out or Path(f"{Path(data).resolve().stem}-masks")
+    out = chosen.out or default_out(data)
     _check_out(out, folder, splits)
     finished = _open_folder(out, folder, splits, saved, chosen)
     _write_arguments(out, data, weights, chosen)
-    for line in _introduction(folder, splits, saved, out):
+    for line in introduction(folder, splits, saved, out):
         say(line)
     progress = _label_splits(folder, splits, saved, finished, chosen, say)
     _require_readable(progress, chosen)
-    for line in _write_formats(out, folder, splits, finished, chosen.format):
+    for line in write_formats(out, folder, splits, finished, chosen.format):
         say(line)
     return _finish(out, folder, splits, finished, progress, say)
+
+
+def default_out(data: Path | str) -> Path:
+    """The folder that is written when the user names none."""
+    return Path(f"{Path(data).resolve().stem}-masks")
 
 
 def _chosen_splits(folder: DataFolder, split: str) -> list[str]:
@@ -202,27 +203,6 @@ def _write_arguments(
     (out / ARGUMENTS).write_text(text, encoding="utf-8")
 
 
-def _introduction(
-    folder: DataFolder, splits: Sequence[str], saved: SavedModel, out: Path
-) -> list[str]:
-    chosen = [folder.splits[name] for name in splits]
-    sizes = " / ".join(f"{len(split.records)} {split.name}" for split in chosen)
-    boxes = sum(split.num_instances for split in chosen)
-    lines = [
-        f"data   {folder.root}  {folder.format.upper()}  {sizes} pictures, {boxes} boxes",
-        f"model  {saved.file}  short side {saved.image_size} px",
-        f"out    {out}",
-    ]
-    unknown = [name for name in folder.class_names if name not in saved.class_names]
-    if unknown:
-        lines.append(
-            f"! the model never saw: {', '.join(unknown[:10])}; masks may be poor for them"
-        )
-    if folder.errors:
-        lines.append(f"left out: {len(folder.errors)} annotations or pictures with errors")
-    return lines
-
-
 def _label_splits(
     folder: DataFolder,
     splits: Sequence[str],
@@ -258,45 +238,6 @@ def _require_readable(progress: LabelProgress, options: LabelOptions) -> None:
     )
 
 
-def _write_formats(
-    out: Path,
-    folder: DataFolder,
-    splits: Sequence[str],
-    finished: FinishedPictures,
-    formats: Sequence[str],
-) -> list[str]:
-    """Writes every format; a line on each."""
-    lines = []
-    for name in formats:
-        reports = [_write(name, out, folder, split, finished) for split in splits]
-        ious = [iou for report in reports for iou in report.ious]
-        kept = WriteReport(ious=ious)
-        loss = "nothing lost"
-        if kept.min_iou < 1:
-            loss = f"IoU with the masks {kept.mean_iou:.4f} on average, {kept.min_iou:.3f} at worst"
-        lines.append(f"{name:<6} {_FILES[name].format(out=out)}  {loss}")
-    return lines
-
-
-_FILES = {
-    "coco": "{out}/*.json",
-    "yolo": "{out}/data.yaml, labels/, images/",
-    "voc": "{out}/Annotations/, SegmentationObject/, SegmentationClass/",
-}
-
-
-def _write(
-    name: str, out: Path, folder: DataFolder, split_name: str, finished: FinishedPictures
-) -> WriteReport:
-    split = folder.splits[split_name]
-    labelled = finished.labelled(split)
-    if name == "coco":
-        return write_coco(out / f"{split_name}.json", split, folder, labelled)
-    if name == "yolo":
-        return write_yolo(out, split, folder, labelled)
-    return write_voc(out, split, folder, labelled)
-
-
 def _finish(
     out: Path,
     folder: DataFolder,
@@ -310,7 +251,7 @@ def _finish(
         out / _REPORT, folder, splits, finished, num_doubts=PER_SHEET * NUM_SHEETS
     )
     write_doubtful_sheets(out / _REVIEW, folder, finished, report.doubts)
-    for line in _summary(report, progress, out):
+    for line in summary(report, progress, out / _REVIEW, out / _REPORT):
         say(line)
     finished.remove()
     return LabelledData(
@@ -323,19 +264,3 @@ def _finish(
         num_noted=report.num_noted,
         images_per_second=progress.rate,
     )
-
-
-def _summary(report: LabelReport, progress: LabelProgress, out: Path) -> list[str]:
-    lines = [
-        f"{report.num_pictures}/{progress.total} pictures  {report.num_masks} masks, "
-        "one for each box",
-        f"box IoU of masks: median {report.median_tightness:.2f}, {report.num_loose} below "
-        f"{LOOSE}     {progress.rate:.1f} images/s",
-    ]
-    if report.num_noted:
-        lines.append(f"! {report.num_noted} masks are guesses (column note of {_REPORT})")
-    if progress.unreadable:
-        lines.append(f"! left out: {len(progress.unreadable)} unreadable pictures, such as")
-        lines += [f"  {reason}" for reason in progress.unreadable[:SHOWN_UNREADABLE]]
-    lines.append(f"look at {out / _REVIEW / 'doubtful_0.jpg'} first, then {out / _REPORT}")
-    return lines

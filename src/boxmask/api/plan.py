@@ -33,6 +33,11 @@ class RunPlan:
     precision: str
     score_every: int
 
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
 
 def plan_recipe(data: DataFolder, options: TrainOptions) -> Recipe:
     """The recipe that the options ask for.

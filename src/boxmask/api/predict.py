@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,6 @@ class _Work:
     say: Say
     unreadable: list[str] = field(default_factory=list)
 
-    def skip(self, reason: str) -> None:
-        """Reports something that cannot be read."""
-        self.unreadable.append(reason)
-        self.say(f"! {reason}")
-
 
 def predict(
     run: Path | str, source: Path | str, *, say: Say = print, **options: Any
@@ -93,9 +89,7 @@ def predict(
     finder = Finder(load_model(run), chosen.device, chosen.image_size)
     out = _out_folder(chosen, files)
     with ResultFiles(out, finder.saved.category_ids) as results:
-        work = _Work(
-            finder=finder, options=chosen, out=out, source=files, files=results, say=say
-        )
+        work = _Work(finder=finder, options=chosen, out=out, source=files, files=results, say=say)
         _search_pictures(work)
         for video in files.videos:
             _search_video(work, video)
@@ -127,8 +121,7 @@ def _search_pictures(work: _Work) -> None:
         num_workers=free_workers(work.options.workers) if len(records) > 1 else 0,
     )
     for read in readable_loader(records, work.finder.image_size, settings):
-        for picture in read.unreadable:
-            work.skip(picture.reason)
+        work.unreadable += [picture.reason for picture in read.unreadable]
         if read.batch is None:
             continue
         chosen = [records[index] for index in read.batch.indices]
@@ -146,7 +139,7 @@ def _records(work: _Work) -> Iterator[ImageRecord]:
     paths = work.source.pictures
     for path, size in zip(paths, picture_sizes(paths), strict=True):
         if isinstance(size, UserError):
-            work.skip(f"{size.where}  {size.what}")
+            work.unreadable.append(f"{size.where}  {size.what}")
             continue
         name = relative_to(path, work.source.root)
         picture = Picture(path=path, name=name, image_size=size, image_id=0)
@@ -166,9 +159,7 @@ def draw_found(
     """The (H, W, 3) picture with masks, boxes, names and scores; masks are decoded on the way."""
     size = (picture.shape[0], picture.shape[1])
     masks = (decode_segmentation(rle, size) for rle in found.rles or ())
-    return draw_masks(
-        picture, found.boxes, masks, found.labels, class_names, scores=found.scores
-    )
+    return draw_masks(picture, found.boxes, masks, found.labels, class_names, scores=found.scores)
 
 
 def _search_video(work: _Work, path: Path) -> None:
@@ -176,20 +167,18 @@ def _search_video(work: _Work, path: Path) -> None:
     from boxmask.api.video import VideoWriter, frame_rate, read_frames
 
     name = relative_to(path, work.source.root)
-    try:
-        rate = frame_rate(path)
-        writer = None
-        if work.options.pictures:
-            writer = VideoWriter(work.out / Path(name).with_suffix(".mp4"), rate)
+    with ExitStack() as stack:
         try:
+            rate = frame_rate(path)
+            writer = None
+            if work.options.pictures:
+                drawn = work.out / Path(name).with_suffix(".mp4")
+                writer = stack.enter_context(VideoWriter(drawn, rate))
             frames = enumerate(read_frames(path))
             while some := list(itertools.islice(frames, work.options.batch)):
                 _search_frames(work, name, some, writer)
-        finally:
-            if writer is not None:
-                writer.__exit__(None, None, None)
-    except UserError as error:
-        work.skip(f"{error.where}  {error.what}")
+        except UserError as error:
+            work.unreadable.append(f"{error.where}  {error.what}")
 
 
 def _search_frames(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 import yaml
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
@@ -52,6 +53,25 @@ class TrainedRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Journal:
+    """Says each line, and keeps it in a file; can be sent to other processes.
+
+    Attributes:
+        say: takes each line.
+        file: where lines are added.
+    """
+
+    say: Say
+    file: Path
+
+    def __call__(self, line: str) -> None:
+        """Says and keeps a line."""
+        self.say(line)
+        with self.file.open("a", encoding="utf-8") as opened:
+            opened.write(line + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Run:
     """All that a run is made of."""
 
@@ -80,11 +100,9 @@ def train(data: Path | str | None = None, *, say: Say = print, **options: Any) -
     if data is None:
         raise UserError("there is no data to train on", fix="name a data set's folder")
     run = _prepare(Path(data), chosen, say if _is_first_process() else _say_nothing)
-    if _is_first_process():
-        run.folder.create(resume=chosen.resume, overwrite=chosen.overwrite)
-        if not chosen.resume:
-            run.folder.write_arguments({"data": str(data), **_plain(chosen)})
-            _draw_first_batches(run)
+    if _is_first_process() and not chosen.resume:
+        run.folder.write_arguments({"data": str(data), **_plain(chosen)})
+        _draw_first_batches(run)
     _fit(run)
     return _finish(run)
 
@@ -96,6 +114,9 @@ def _prepare(data: Path, options: TrainOptions, say: Say) -> _Run:
     require_usable(dataset, skip_bad=options.skip_bad)
     recipe = plan_recipe(dataset, options)
     plan = plan_run(dataset, recipe, options)
+    if _is_first_process():
+        folder.create(resume=options.resume, overwrite=options.overwrite)
+        say = Journal(say=say, file=folder.log)
     for line in [*introduction(dataset, recipe, plan, options), f"run    {folder.root}"]:
         say(line)
     return _Run(data=dataset, recipe=recipe, plan=plan, options=options, folder=folder, say=say)
@@ -108,7 +129,7 @@ def _fit(run: _Run) -> None:
     pl.seed_everything(options.seed, verbose=False)
     module = TrainingModule(
         recipe.detector.build(),
-        recipe.build_objective(),
+        recipe.build_objective(plan.total_steps),
         ModuleSettings(
             optimizer=recipe.optimizer,
             batch=recipe.batch,
@@ -132,12 +153,20 @@ def _fit(run: _Run) -> None:
         enable_progress_bar=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(
-        module,
-        datamodule=TrainingDataModule(_training_data(run)),
-        ckpt_path=run.folder.last if options.resume else None,
-        weights_only=False,
-    )
+    try:
+        trainer.fit(
+            module,
+            datamodule=TrainingDataModule(_training_data(run)),
+            ckpt_path=run.folder.last if options.resume else None,
+            weights_only=False,
+        )
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the device's memory is too small for {plan.part} pictures of "
+            f"{recipe.augmentation.image_size} pixels at a time",
+            where=str(error).splitlines()[0],
+            fix="split the batch with --accumulate 2 (or more), or lower --image-size",
+        ) from error
 
 
 def _training_data(run: _Run) -> TrainingData:
@@ -183,6 +212,7 @@ def _callbacks(run: _Run) -> list[Callback]:
             folder=run.folder,
             scoring=scoring,
             every=run.plan.score_every,
+            warmup=recipe.warmup_share(run.plan.total_steps),
             description=describe_model(recipe, data.class_names, data.category_ids),
             warn=collapse_warning,
             say=run.say,

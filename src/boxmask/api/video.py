@@ -85,7 +85,8 @@ class VideoWriter:
         """Appends a frame, (H, W, 3) uint8 RGB; an odd side loses its last pixel."""
         height, width = (side - side % 2 for side in picture.shape[:2])
         if self._stream is None:
-            self._stream = self._container.add_stream(_encoder(), rate=self._rate)
+            stream: Any = self._container.add_stream(_encoder(), rate=self._rate)
+            self._stream = stream
             self._stream.width, self._stream.height = width, height
             self._stream.pix_fmt = "yuv420p"
             self._stream.bit_rate = max(int(width * height * self._rate * 0.2), 500_000)

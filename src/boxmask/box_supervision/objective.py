@@ -27,6 +27,13 @@ class Term:
     ramp: float = 0.0
     until: float | None = None
 
+    def stretched(self, share: float) -> "Term":
+        """The term with all its times multiplied by `share`."""
+        until = None if self.until is None else self.until * share
+        return Term(
+            weight=self.weight, start=self.start * share, ramp=self.ramp * share, until=until
+        )
+
     def factor(self, progress: float) -> float:
         """The factor at a share of the run."""
         if progress < self.start:

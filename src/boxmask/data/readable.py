@@ -45,11 +45,11 @@ class ReadableDataset(Dataset):
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[int, str, Sample] | Unreadable:
+    def __getitem__(self, index: tuple[int, int]) -> tuple[int, str, Sample] | Unreadable:
         try:
-            return self.dataset[key]
+            return self.dataset[index]
         except UserError as error:
-            return Unreadable(index=key[1], reason=f"{error.where}  {error.what}")
+            return Unreadable(index=index[1], reason=f"{error.where}  {error.what}")
 
 
 def readable_loader(

@@ -36,6 +36,7 @@ class RecorderSettings:
         scoring: how the moving average is scored; None without a validation split.
         every: epochs from one scoring to the next; the last epoch is always scored.
         description: plain data saved with the weights.
+        warmup: share of the run, in 0..1, over which the mask losses find their balance.
         warn: turns the numbers into a warning in plain words, or None.
         say: prints a line.
     """
@@ -44,6 +45,7 @@ class RecorderSettings:
     scoring: Scoring | None
     every: int
     description: Mapping[str, Any]
+    warmup: float
     warn: Callable[[Mapping[str, float]], str | None]
     say: Callable[[str], None]
 
@@ -96,6 +98,9 @@ class RunRecorder(pl.Callback):
             "step": trainer.global_step,
             "minutes": self.minutes,
             "learning_rate": trainer.optimizers[0].param_groups[-1]["lr"],
+            "warmup_share": warmup_of_epoch(
+                epoch, int(trainer.max_epochs or 1), self.settings.warmup
+            ),
             **{f"train/{name}": value for name, value in means.items()},
             **{name: scores.get(name, math.nan) for name in REPORTED if scores},
         }
@@ -143,6 +148,11 @@ def fitness_of(scores: Mapping[str, float]) -> float:
     tightness = scores.get("box_tightness", math.nan)
     fitness = box_ap * tightness
     return fitness if math.isfinite(fitness) else 0.0
+
+
+def warmup_of_epoch(epoch: int, num_epochs: int, warmup: float) -> float:
+    """The part of an epoch (counted from 1), in 0..1, that lies in the run's warm-up."""
+    return min(max(warmup * num_epochs - (epoch - 1), 0.0), 1.0)
 
 
 def epoch_line(row: Mapping[str, Any]) -> str:

@@ -48,6 +48,11 @@ class RunFolder:
         return self.root / "args.yaml"
 
     @property
+    def log(self) -> Path:
+        """Every line that was printed."""
+        return self.root / "train.log"
+
+    @property
     def results(self) -> Path:
         """One row an epoch."""
         return self.root / "results.csv"
@@ -77,7 +82,8 @@ class RunFolder:
             )
         (self.root / "weights").mkdir(parents=True, exist_ok=True)
         if not resume:
-            self.results.unlink(missing_ok=True)
+            for file in (self.results, self.log, self.metrics, self.best, self.last):
+                file.unlink(missing_ok=True)
 
     def write_arguments(self, arguments: Mapping[str, Any]) -> None:
         """Writes `args.yaml` and `env.txt`."""

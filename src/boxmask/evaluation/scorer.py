@@ -56,9 +56,7 @@ def picture_results(
     for mask in each_box_mask(detector, outputs, batch.targets):
         image_size = records[batch.indices[mask.image]].image_size
         place = pixels_of_box(given[mask.image][mask.position], image_size)
-        inside = mask_in_box(
-            mask.mask_scores, mask.frame, scales[mask.image], (image_size, place)
-        )
+        inside = mask_in_box(mask.mask_scores, mask.frame, scales[mask.image], (image_size, place))
         rles[mask.image].append(encode_in_box(inside, place, image_size))
         confidences[mask.image].append(mask.confidence)
     return [

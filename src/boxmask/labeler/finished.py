@@ -126,7 +126,7 @@ def data_fingerprint(folder: DataFolder, splits: Sequence[str]) -> str:
     for name in splits:
         for record in folder.splits[name].records:
             file = record.path.stat() if record.path.is_file() else None
-            facts = [name, record.name, record.image_size, record.annotation_ids]
+            facts: list[Any] = [name, record.name, record.image_size, record.annotation_ids]
             facts.append((file.st_size, file.st_mtime_ns) if file else None)
             digest.update(json.dumps(facts).encode())
             for values in (record.boxes, record.labels, record.crowd):

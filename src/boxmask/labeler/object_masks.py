@@ -85,9 +85,7 @@ def object_mask(
         best = best_score(mask, scale, place)
         threshold = best * LOWERED_SHARE
         if best > LEAST_SCORE:
-            inside = mask_in_box(
-                mask.mask_scores, mask.frame, scale, picture, threshold=threshold
-            )
+            inside = mask_in_box(mask.mask_scores, mask.frame, scale, picture, threshold=threshold)
         confidence = min(confidence, best)
         note = f"empty at 0.5; threshold lowered to {threshold:.3g}"
     if not inside.any():

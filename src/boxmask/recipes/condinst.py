@@ -7,6 +7,7 @@ from boxmask.backbones.backbone import DEFAULT_BACKBONE, BackboneSettings
 from boxmask.box_supervision.objective import Term
 from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
 from boxmask.box_supervision.projection_loss import ProjectionLossSettings
+from boxmask.box_supervision.shape_prior_loss import ShapePriorLossSettings
 from boxmask.box_supervision.trusted_mask_loss import TrustedMaskLossSettings
 from boxmask.data.transforms import AugmentationSettings
 from boxmask.detectors.condinst import CondInstSettings
@@ -53,6 +54,7 @@ def condinst(model: str, method: Method, num_classes: int, *, pretrained: bool =
         backbone=backbone,
         pyramid_channels=128 if light else 256,
         fcos=FCOSSettings(tower_depth=2 if light else 4),
+        fine_masks=light,
     )
     losses, terms = _FULL if method == "full" else _BOXINST
     recipe = Recipe(
@@ -79,8 +81,16 @@ _FULL: tuple[dict[str, LossSettings], dict[str, Term]] = (
     {"loss_mask": Term()},
 )
 _BOXINST: tuple[dict[str, LossSettings], dict[str, Term]] = (
-    {"loss_projection": ProjectionLossSettings(), "loss_pairwise": PairwiseLossSettings()},
-    {"loss_projection": Term(), "loss_pairwise": Term(ramp=0.3)},
+    {
+        "loss_projection": ProjectionLossSettings(),
+        "loss_pairwise": PairwiseLossSettings(),
+        "loss_shape_prior": ShapePriorLossSettings(),
+    },
+    {
+        "loss_projection": Term(),
+        "loss_pairwise": Term(ramp=1.0),
+        "loss_shape_prior": Term(until=1.0),
+    },
 )
 # Full-size models train as in the paper: SGD, batch 16, short side 640 to 800.
 _LARGE = {

@@ -7,12 +7,19 @@ from typing import Literal
 from boxmask.box_supervision.objective import Objective, Term
 from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
 from boxmask.box_supervision.projection_loss import ProjectionLossSettings
+from boxmask.box_supervision.shape_prior_loss import ShapePriorLossSettings
 from boxmask.box_supervision.trusted_mask_loss import TrustedMaskLossSettings
 from boxmask.data.transforms import AugmentationSettings
 from boxmask.detectors.condinst import CondInstSettings
 from boxmask.engine.optimizer import OptimizerSettings
 
-LossSettings = ProjectionLossSettings | PairwiseLossSettings | TrustedMaskLossSettings
+LossSettings = (
+    ProjectionLossSettings | PairwiseLossSettings | ShapePriorLossSettings | TrustedMaskLossSettings
+)
+
+
+# Shares of a run. The paper warms up for 10,000 of 270,000 or of 90,000 steps.
+SHORTEST_WARMUP, LONGEST_WARMUP = 0.04, 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +29,15 @@ class Recipe:
     Attributes:
         detector: settings of the architecture.
         losses: settings of the weak losses by name, `loss_...`.
-        terms: weight and ramp of each of them.
+        terms: weight and ramp of each of them; ramps in units of the warm-up (see `warmup_share`).
         masks: whether training may read masks: "ignore" or "trusted".
         augmentation: how training pictures vary, and the size for scoring.
         optimizer: how weights move.
         average_decay: decay of the moving average that is scored and saved, in 0..1.
         batch: pictures of one optimizer step, all processes together.
         pictures_seen: how many pictures a run of default length looks at, repeats counted.
+        warmup_steps: steps over which the mask losses find their balance, at least: short runs
+            give them a larger share, up to `LONGEST_WARMUP`.
     """
 
     detector: CondInstSettings
@@ -39,9 +48,17 @@ class Recipe:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     average_decay: float = 0.998
     batch: int = 4
-    pictures_seen: int = 4800
+    pictures_seen: int = 6000
+    warmup_steps: int = 80
 
-    def build_objective(self) -> Objective:
-        """The weak losses with their terms."""
+    def warmup_share(self, total_steps: int) -> float:
+        """The share of a run, in 0..1, over which the mask losses find their balance."""
+        share = self.warmup_steps / max(total_steps, 1)
+        return min(max(share, SHORTEST_WARMUP), LONGEST_WARMUP)
+
+    def build_objective(self, total_steps: int) -> Objective:
+        """The weak losses with their terms, for a run of `total_steps`."""
+        share = self.warmup_share(total_steps)
         losses = {name: settings.build() for name, settings in self.losses.items()}
-        return Objective(losses, self.terms)
+        terms = {name: term.stretched(share) for name, term in self.terms.items()}
+        return Objective(losses, terms)

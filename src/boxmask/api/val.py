@@ -1,0 +1,176 @@
+"""Scores a trained model on a split."""
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from boxmask.api.device import pick_device
+from boxmask.api.options import ValOptions, options_from
+from boxmask.api.workers import free_workers
+from boxmask.data.folder import read_data, require_usable
+from boxmask.data.records import DataFolder, ImageRecord
+from boxmask.engine.run_folder import RunFolder
+from boxmask.errors import UserError
+from boxmask.evaluation.mask_quality import collapse_warning
+from boxmask.evaluation.scorer import SplitScoring
+from boxmask.recipes.saved_model import SavedModel, load_model
+
+Say = Callable[[str], None]
+
+SHOWN_CLASSES = 30
+
+
+def val(
+    run: Path | str,
+    data: Path | str | None = None,
+    split: str = "val",
+    *,
+    say: Say = print,
+    **options: Any,
+) -> dict[str, float]:
+    """Scores boxes, masks, and the masks that the model gives to the true boxes.
+
+    Args:
+        run: a run folder or its weights.
+        data: a data set with the classes of the training data, in any order; None for the
+            training data itself.
+        split: which part of it.
+        say: takes each line of progress.
+        **options: see `ValOptions`.
+
+    Returns:
+        The numbers by name, in 0..1; also written to `metrics.json`. Not a number where there was
+        nothing to measure on.
+
+    Raises:
+        UserError: If run, data or an option cannot be used, or the classes differ.
+    """
+    chosen = options_from(ValOptions, options)
+    saved = load_model(run)
+    folder = read_data(data if data is not None else training_data(Path(run)))
+    require_usable(folder, skip_bad=chosen.skip_bad)
+    records = _split_records(folder, split, saved)
+    scoring = SplitScoring(
+        records=records,
+        class_names=saved.class_names,
+        image_size=chosen.image_size or saved.image_size,
+        batch_size=chosen.batch,
+        num_workers=free_workers(chosen.workers),
+    )
+    device = pick_device(chosen.device)
+    with warnings.catch_warnings(record=True) as met:
+        warnings.simplefilter("always", UserWarning)
+        metrics = scoring(saved.detector.to(device).eval(), device)
+    out = chosen.out or Path("runs", "val", f"{_run_name(Path(run))}-{split}")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").write_text(
+        json.dumps(without_nan(metrics), indent=2) + "\n", encoding="utf-8"
+    )
+    say(f"{folder.root}  {split}  {len(records)} pictures  {saved.file}")
+    for line in score_table(metrics, saved.class_names):
+        say(line)
+    for message in dict.fromkeys(str(one.message) for one in met if one.category is UserWarning):
+        say(f"! {message}")
+    say(f"written to {out / 'metrics.json'}")
+    return metrics
+
+
+def training_data(run: Path) -> str:
+    """The data set that a run was trained on, from its `args.yaml`.
+
+    Raises:
+        UserError: If that is not known.
+    """
+    folder = run if run.is_dir() else run.parent.parent
+    file = RunFolder(root=folder).arguments
+    if not file.is_file():
+        raise UserError(
+            "it is not known which data this model was trained on",
+            where=str(file),
+            fix="pass --data",
+        )
+    return str(yaml.safe_load(file.read_text(encoding="utf-8"))["data"])
+
+
+def without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """The numbers for JSON; those that are not defined become None."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def score_table(metrics: Mapping[str, float], class_names: Sequence[str]) -> list[str]:
+    """The numbers as lines for a person."""
+    columns = {"AP": "", "AP50": "50", "AP75": "75"}
+    columns |= {f"AP {size}": f"_{size}" for size in ("small", "medium", "large")}
+    lines = ["      " + "".join(f"{title:>11}" for title in columns)]
+    for kind in ("box", "mask"):
+        if f"{kind}_ap" in metrics:
+            cells = (_cell(metrics.get(f"{kind}_ap{end}")) for end in columns.values())
+            lines.append(f"{kind:<6}" + "".join(f"{cell:>11}" for cell in cells))
+    if "mask_ap" not in metrics:
+        lines.append("no masks in the data: mask quality is estimated from the boxes")
+    words = {"label_iou": "label IoU", "box_tightness": "box tightness", "fill": "fill"}
+    lines.append(
+        "masks of the given boxes:  "
+        + "  ".join(f"{title} {_cell(metrics[n])}" for n, title in words.items() if n in metrics)
+    )
+    warning = collapse_warning(metrics)
+    return [*lines, *([f"! {warning}"] if warning else []), *_class_lines(metrics, class_names)]
+
+
+def _class_lines(metrics: Mapping[str, float], class_names: Sequence[str]) -> list[str]:
+    titles = {"box_ap": "box AP", "mask_ap": "mask AP", "label_iou": "label IoU"}
+    titles = {key: title for key, title in titles.items() if key in metrics}
+    width = min(max(map(len, class_names)), 30) + 2
+    lines = [" " * width + "".join(f"{title:>11}" for title in titles.values())]
+    for name in class_names[:SHOWN_CLASSES]:
+        cells = "".join(f"{_cell(metrics.get(f'{key}/{name}')):>11}" for key in titles)
+        lines.append(f"{name[: width - 2]:<{width}}{cells}")
+    if len(class_names) > SHOWN_CLASSES:
+        lines.append(f"... and {len(class_names) - SHOWN_CLASSES} more classes")
+    return lines
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def _split_records(folder: DataFolder, split: str, saved: SavedModel) -> list[ImageRecord]:
+    """The records of a split with the model's labels."""
+    if split not in folder.splits:
+        raise UserError(
+            f"there is no split {split!r}",
+            where=str(folder.root),
+            fix=f"choose one of: {', '.join(folder.splits)}",
+        )
+    records = folder.splits[split].records
+    if not records:
+        raise UserError("no picture of the split can be used", where=str(folder.root))
+    unknown = [name for name in folder.class_names if name not in saved.class_names]
+    missing = [name for name in saved.class_names if name not in folder.class_names]
+    if unknown or missing:
+        parts = [
+            f"{words}: {', '.join(names)}"
+            for words, names in (("only in the data", unknown), ("only in the model", missing))
+            if names
+        ]
+        raise UserError(
+            "data and model have different classes",
+            where="; ".join(parts),
+            fix="name data with the classes that the model was trained on",
+        )
+    places = np.array([saved.class_names.index(name) for name in folder.class_names])
+    return [replace(record, labels=places[record.labels]) for record in records]
+
+
+def _run_name(run: Path) -> str:
+    run = run.resolve()
+    if run.is_dir():
+        return run.name
+    return run.parent.parent.name if run.parent.name == "weights" else run.stem

@@ -1,0 +1,40 @@
+"""`boxmask label`."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from boxmask.api.options import LabelOptions
+from boxmask.cli.interrupted import resumable
+from boxmask.cli.printing import print_json, silent
+
+
+def label(
+    data: Path,
+    /,
+    *,
+    weights: Path,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    options: Annotated[LabelOptions, Parameter(name="*")] = LabelOptions(),  # noqa: B008 - frozen
+) -> int:
+    """Boxes in, masks out: exactly one mask for each box, with a confidence.
+
+    Args:
+        data: A folder in COCO, VOC or YOLO form, or one COCO file.
+        weights: A run folder or its weights.
+        json: Print the summary as JSON and nothing else.
+        options: Everything else.
+    """
+    from boxmask.api.label import default_out
+    from boxmask.api.label import label as label_data
+
+    out = options.out or default_out(data)
+    words = ["boxmask", "label", str(data), "--weights", str(weights), "--out", str(out)]
+    words += [word for name in options.format for word in ("--format", name)]
+    with resumable(lambda: f"{shlex.join(words)} --resume"):
+        made = label_data(data, weights, say=silent if json else print, **vars(options))
+    if json:
+        print_json(made)
+    return 0
