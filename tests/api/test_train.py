@@ -121,9 +121,7 @@ def test_accumulated_parts_make_the_same_number_of_steps(shapes, tmp_path):
 def test_full_masks_and_trusted_masks_train(shapes, tmp_path):
     full = train(shapes, say=silent, method="full", epochs=1, out=tmp_path / "full", **TINY)
     assert "train/loss_mask" in (full.dir / "results.csv").read_text()
-    mixed = train(
-        shapes, say=silent, use_masks="trusted", epochs=1, out=tmp_path / "mixed", **TINY
-    )
+    mixed = train(shapes, say=silent, use_masks="trusted", epochs=1, out=tmp_path / "mixed", **TINY)
     header = (mixed.dir / "results.csv").read_text().splitlines()[0]
     assert "train/loss_mask" in header
     assert "train/loss_pairwise" in header

@@ -38,7 +38,9 @@ def make_context():
             boxes=boxes,
             tight=torch.ones(count, 2, dtype=torch.bool) if tight is None else tight,
             labels=torch.zeros(count, dtype=torch.int64),
-            image_index=torch.zeros(count, dtype=torch.int64) if image_index is None else image_index,
+            image_index=torch.zeros(count, dtype=torch.int64)
+            if image_index is None
+            else image_index,
             instance_index=torch.arange(count),
             frames=torch.tensor([0.0, 0, size[1], size[0]]).expand(count, 4),
             predicted_boxes=boxes,

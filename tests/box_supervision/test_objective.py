@@ -22,6 +22,12 @@ from boxmask.structures import LossSum, Targets
         (Term(start=0.5), 0.5, 1.0),
         (Term(weight=4.0, start=0.5, ramp=0.2), 0.55, 1.0),
         (Term(weight=4.0, start=0.5, ramp=0.2), 0.9, 4.0),
+        (Term(weight=2.0, until=0.5), 0.0, 2.0),
+        (Term(weight=2.0, until=0.5), 0.25, 1.0),
+        (Term(weight=2.0, until=0.5), 0.5, 0.0),
+        (Term(weight=2.0, until=0.5), 0.9, 0.0),
+        (Term(start=0.2, until=0.6), 0.1, 0.0),
+        (Term(start=0.2, until=0.6), 0.3, 0.75),
     ],
 )
 def test_factor(term, progress, factor):

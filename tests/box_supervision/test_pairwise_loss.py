@@ -1,9 +1,9 @@
 import pytest
 import torch
-from references import neighbors as reference
 
 from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
 from boxmask.ops.affinity import lab_at_stride
+from references import neighbors as reference
 
 
 def pictures(batch=2, size=(24, 28)):

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from references.projection import projection_loss as reference
 
 from boxmask.box_supervision.projection_loss import ProjectionLossSettings, projection_distances
+from references.projection import projection_loss as reference
 
 BOX = torch.zeros(4, 4, dtype=torch.bool)
 BOX[1:3, 1:3] = True

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from references.projection import dice
 
 from boxmask.box_supervision.trusted_mask_loss import TrustedMaskLossSettings, masks_on_samples
 from boxmask.structures import Targets
+from references.projection import dice
 
 
 def targets_with_masks(masks, trusted):

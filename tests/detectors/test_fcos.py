@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from references.assignment import point_target
 
 from boxmask.detectors.fcos import (
     FCOSHead,
@@ -15,6 +14,7 @@ from boxmask.detectors.fcos import (
 )
 from boxmask.ops.points import point_grid
 from boxmask.structures import Targets
+from references.assignment import point_target
 
 STRIDES = (8, 16, 32, 64, 128)
 SETTINGS = FCOSSettings()

@@ -34,7 +34,9 @@ def test_weights_by_hand():
 
 def test_weights_of_each_object_sum_to_one():
     boxes = [[0, 0, 10, 10]] * 5
-    samples = samples_of(boxes, torch.rand(5, 4).tolist(), [0.0, 0.1, 0.9, 0.3, 0.5], [0, 0, 2, 1, 2])
+    samples = samples_of(
+        boxes, torch.rand(5, 4).tolist(), [0.0, 0.1, 0.9, 0.3, 0.5], [0, 0, 2, 1, 2]
+    )
     weights = sample_weights(samples, 3)
     sums = torch.zeros(3).index_add_(0, samples.instance_index, weights)
     assert sums.tolist() == pytest.approx([1, 1, 1])
@@ -76,6 +78,4 @@ def test_order_of_pictures_does_not_matter(detector, pictures, make_targets):
     torch.testing.assert_close(
         first.mask_scores, second.mask_scores[[2, 0, 1]], rtol=1e-3, atol=1e-4
     )
-    torch.testing.assert_close(
-        first.confidence, second.confidence[[2, 0, 1]], rtol=1e-3, atol=1e-4
-    )
+    torch.testing.assert_close(first.confidence, second.confidence[[2, 0, 1]], rtol=1e-3, atol=1e-4)

@@ -24,9 +24,7 @@ def test_patches_and_a_product_equal_a_convolution():
     torch.testing.assert_close(ours, everywhere[image_index, position])
     weight = torch.randn_like(ours)
     mine = torch.autograd.grad((ours * weight).sum(), maps)
-    everywhere = torch.cat(
-        [convolution(level).flatten(2).transpose(1, 2) for level in maps], dim=1
-    )
+    everywhere = torch.cat([convolution(level).flatten(2).transpose(1, 2) for level in maps], dim=1)
     theirs = torch.autograd.grad((everywhere[image_index, position] * weight).sum(), maps)
     for one, other in zip(mine, theirs, strict=True):
         torch.testing.assert_close(one, other)

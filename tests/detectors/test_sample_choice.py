@@ -2,11 +2,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from references import assignment as reference
 
 from boxmask.detectors.fcos import FCOSSettings, positive_pairs
 from boxmask.detectors.sample_choice import best_of_each_object, with_every_object
 from boxmask.ops.points import point_grid
+from references import assignment as reference
 
 
 def choose(images, instances, scores, per_image, **options):
@@ -38,7 +38,9 @@ def points(draw):
 def test_equals_a_loop(case, per_image):
     images, instances, scores = case
     kept = choose(images, instances, scores, per_image)
-    assert sorted(kept) == sorted(reference.best_of_each_object(images, instances, scores, per_image))
+    assert sorted(kept) == sorted(
+        reference.best_of_each_object(images, instances, scores, per_image)
+    )
     order = [(instances[row], -scores[row]) for row in kept]
     assert order == sorted(order)  # object after object, best first
 
@@ -77,9 +79,7 @@ def test_nothing_to_choose():
 
 @given(
     st.lists(
-        st.tuples(
-            st.floats(0, 190), st.floats(0, 120), st.floats(0.01, 200), st.floats(0.01, 130)
-        ),
+        st.tuples(st.floats(0, 190), st.floats(0, 120), st.floats(0.01, 200), st.floats(0.01, 130)),
         max_size=6,
     )
 )

@@ -2,8 +2,6 @@ import math
 
 import pytest
 import torch
-from references import neighbors as reference
-from references import published
 
 from boxmask.ops.affinity import (
     NEIGHBORS,
@@ -13,6 +11,8 @@ from boxmask.ops.affinity import (
     neighbor_valid,
     shifted,
 )
+from references import neighbors as reference
+from references import published
 
 
 def flat_image(*colors):
@@ -64,9 +64,7 @@ def test_lab_of_cells_is_the_colour_of_their_mean():
     lab = lab_at_stride(image, 4)
     assert lab.shape == (1, 3, 2, 3)
     mean = image[0, :, 4:8, 8:12].mean(dim=(1, 2))
-    assert lab[0, :, 1, 2].tolist() == pytest.approx(
-        reference.lab_of_rgb(*mean.tolist()), abs=0.05
-    )
+    assert lab[0, :, 1, 2].tolist() == pytest.approx(reference.lab_of_rgb(*mean.tolist()), abs=0.05)
 
 
 def test_truncated_colors_are_whole_grey_levels():

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from references.projection import dice
 
 from boxmask.ops.dice import dice_distance
+from references.projection import dice
 
 
 def test_equals_the_definition():

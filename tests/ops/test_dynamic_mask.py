@@ -1,8 +1,8 @@
 import pytest
 import torch
-from references import dynamic_mask as reference
 
 from boxmask.ops.dynamic_mask import dynamic_mask_logits, num_dynamic_parameters, split_parameters
+from references import dynamic_mask as reference
 
 
 def random_case(channels, image_index, size=(5, 7), batch=2, dtype=torch.float64):

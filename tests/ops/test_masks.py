@@ -2,9 +2,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from references import masks as reference
 
 from boxmask.ops.masks import aligned_upsample, boxes_of_masks, paste_mask, sample_at_stride
+from references import masks as reference
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4])

@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from references import neighbors as reference
 
 from boxmask.ops.pairwise import pairwise_sum
+from references import neighbors as reference
 
 
 def logit(score):

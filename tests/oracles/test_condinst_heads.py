@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from references import published
 
 from boxmask.box_supervision.projection_loss import projection_distances
 from boxmask.detectors.condinst import CondInstHeads, CondInstSettings
@@ -10,6 +9,7 @@ from boxmask.detectors.fcos import FCOSSettings, detection_losses
 from boxmask.detectors.published_weights import load_published_heads
 from boxmask.ops.pairwise import pairwise_sum
 from boxmask.structures import Targets
+from references import published
 
 IMAGE_SIZE = (256, 320)
 SETTINGS = CondInstSettings(

@@ -1,7 +1,6 @@
 """Affinities, losses and upsampling against values of the published code."""
 
 import torch
-from references import published
 
 from boxmask.box_supervision.projection_loss import projection_distances
 from boxmask.ops.affinity import (
@@ -15,6 +14,7 @@ from boxmask.ops.affinity import (
 from boxmask.ops.dice import dice_distance
 from boxmask.ops.masks import aligned_upsample
 from boxmask.ops.pairwise import pairwise_sum
+from references import published
 
 DILATION = 2
 

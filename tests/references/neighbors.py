@@ -57,7 +57,9 @@ def pairwise_sum(logits, similar, inside, image_index, dilation):
 
 def lab_of_rgb(red, green, blue):
     """CIE-LAB (D65) of one sRGB colour with channels in 0..1."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)]
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)
+    ]
     rows = (
         (0.412453, 0.357580, 0.180423),
         (0.212671, 0.715160, 0.072169),

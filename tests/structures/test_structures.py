@@ -46,7 +46,9 @@ def test_targets_select_keeps_everything_together():
     assert chosen.trusted.tolist() == [False, True]
     assert chosen.masks.shape == (2, 8, 8)
     assert some_targets().select(torch.tensor([2])).labels.tolist() == [2]
-    assert Targets.from_boxes(torch.rand(2, 4), torch.zeros(2)).select(torch.tensor([0])).masks is None
+    assert (
+        Targets.from_boxes(torch.rand(2, 4), torch.zeros(2)).select(torch.tensor([0])).masks is None
+    )
 
 
 @pytest.mark.parametrize("name", ["labels", "tight", "trusted", "masks"])

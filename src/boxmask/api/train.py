@@ -2,21 +2,19 @@
 
 import json
 import os
-import re
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from boxmask.api.options import TrainOptions, options_from
 from boxmask.api.plan import RunPlan, introduction, plan_recipe, plan_run
 from boxmask.api.progress import progress_callback, quiet_lightning
+from boxmask.api.run_files import Journal, Say, free_folder, resumed_options, saved_options
 from boxmask.api.workers import free_workers
 from boxmask.data.dataset import RecordDataset
 from boxmask.data.folder import read_data, require_usable
@@ -34,8 +32,6 @@ from boxmask.recipes.recipe import Recipe
 from boxmask.recipes.saved_model import describe_model
 from boxmask.visualization.curves import plot_results, plot_size_ap
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
@@ -50,25 +46,6 @@ class TrainedRun:
     dir: Path
     best: Path
     metrics: dict[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Journal:
-    """Says each line, and keeps it in a file; can be sent to other processes.
-
-    Attributes:
-        say: takes each line.
-        file: where lines are added.
-    """
-
-    say: Say
-    file: Path
-
-    def __call__(self, line: str) -> None:
-        """Says and keeps a line."""
-        self.say(line)
-        with self.file.open("a", encoding="utf-8") as opened:
-            opened.write(line + "\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +78,7 @@ def train(data: Path | str | None = None, *, say: Say = print, **options: Any) -
         raise UserError("there is no data to train on", fix="name a data set's folder")
     run = _prepare(Path(data), chosen, say if _is_first_process() else _say_nothing)
     if _is_first_process() and not chosen.resume:
-        run.folder.write_arguments({"data": str(data), **_plain(chosen)})
+        run.folder.write_arguments({"data": str(data), **saved_options(chosen)})
         _draw_first_batches(run)
     _fit(run)
     return _finish(run)
@@ -256,38 +233,6 @@ _HEADLINES = {
     "label_iou": "label IoU",
     "box_tightness": "box tightness",
 }
-
-
-def free_folder(parent: Path, data: Path, word: str) -> Path:
-    """`parent/DATA-WORD-N` with the first N that no run has."""
-    stem = re.sub(r"[^\w.-]+", "-", data.resolve().stem) or "data"
-    number = 1
-    while (parent / f"{stem}-{word}-{number}").exists():
-        number += 1
-    return parent / f"{stem}-{word}-{number}"
-
-
-def resumed_options(folder: Path) -> tuple[str, TrainOptions]:
-    """Data and options of an interrupted run, from its `args.yaml`, set to resume.
-
-    Raises:
-        UserError: If the folder has no run.
-    """
-    file = RunFolder(root=folder).arguments
-    if not file.is_file():
-        raise UserError("there is no run to resume", where=str(file))
-    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
-    data = saved.pop("data")
-    given = {**saved, "out": folder, "resume": True, "overwrite": False}
-    return data, options_from(TrainOptions, given)
-
-
-def _plain(options: TrainOptions) -> dict[str, Any]:
-    return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in asdict(options).items()
-        if name not in ("resume", "overwrite")
-    }
 
 
 def _strategy(options: TrainOptions) -> str:

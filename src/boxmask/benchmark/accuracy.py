@@ -7,8 +7,10 @@ import argparse
 import json
 import math
 import statistics
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,14 +118,10 @@ def main() -> None:
             out=given.out,
             options={name: value for name, value in chosen.items() if value is not None},
         ),
-        say=_say,
+        say=partial(print, flush=True),
     )
     (given.out / "table.md").write_text(text + "\n", encoding="utf-8")
-    _say("\n" + text)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201
+    sys.stdout.write(f"\n{text}\n")
 
 
 if __name__ == "__main__":

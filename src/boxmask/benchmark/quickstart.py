@@ -4,9 +4,9 @@
 """
 
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from boxmask.api.train import TrainedRun, train
@@ -86,7 +86,7 @@ def _cell(value: float | None, name: str) -> str:
 
 def main() -> None:
     """Runs the quickstart and prints."""
-    quickstart(say=lambda line: print(line, file=sys.stdout, flush=True))  # noqa: T201
+    quickstart(say=partial(print, flush=True))
 
 
 if __name__ == "__main__":

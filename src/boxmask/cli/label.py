@@ -1,6 +1,7 @@
 """`boxmask label`."""
 
 import shlex
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -30,11 +31,26 @@ def label(
     from boxmask.api.label import default_out
     from boxmask.api.label import label as label_data
 
-    out = options.out or default_out(data)
-    words = ["boxmask", "label", str(data), "--weights", str(weights), "--out", str(out)]
-    words += [word for name in options.format for word in ("--format", name)]
+    words = ["boxmask", "label", str(data), "--weights", str(weights)]
+    words += ["--out", str(options.out or default_out(data)), *_other_words(options)]
     with resumable(lambda: f"{shlex.join(words)} --resume"):
         made = label_data(data, weights, say=silent if json else print, **vars(options))
     if json:
         print_json(made)
     return 0
+
+
+def _other_words(options: LabelOptions) -> list[str]:
+    """The options that were given, as typed, but for those that say how a labelling starts."""
+    words = []
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if value == field.default or field.name in ("out", "resume", "overwrite"):
+            continue
+        name = "--" + field.name.replace("_", "-")
+        if value is True:
+            words.append(name)
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [word for one in values for word in (name, str(one))]
+    return words

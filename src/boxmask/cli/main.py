@@ -33,6 +33,7 @@ def build_app() -> App:
         version=_version,
         help_format="plaintext",
         result_action="return_value",
+        suppress_keyboard_interrupt=False,  # ours says how to go on
         default_parameter=Parameter(negative_iterable=()),
     )
     for name, command in COMMANDS.items():

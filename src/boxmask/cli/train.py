@@ -28,25 +28,31 @@ def train(
         data: A folder in COCO, VOC or YOLO form, or one COCO file.
         options: Everything else.
     """
-    source: Path | str | None = data
-    if options.resume and data is None and options.out is not None:
-        from boxmask.api.train import resumed_options
-
-        source, options = resumed_options(options.out)
-    if source is None:
+    if data is None and not options.resume:
         raise UserError("train needs data", fix="boxmask train DATA; see boxmask train --help")
-    folder = [str(options.out or "")]
-
-    def say(line: str) -> None:
-        if line.startswith(_RUN_LINE):
-            folder[0] = line.removeprefix(_RUN_LINE).strip()
-        print(line, flush=True)
-
+    printer = RunPrinter()
     from boxmask.api.train import train as train_model
 
-    with resumable(lambda: f"boxmask train --resume {folder[0]}" if folder[0] else ""):
-        train_model(source, say=say, **vars(options))
+    with resumable(printer.hint):
+        train_model(data, say=printer, **vars(options))
     return 0
+
+
+class RunPrinter:
+    """Prints each line, and remembers which run they tell of; can be sent to other processes."""
+
+    def __init__(self) -> None:
+        self.run = ""
+
+    def __call__(self, line: str) -> None:
+        """Prints a line."""
+        if line.startswith(_RUN_LINE):
+            self.run = line.removeprefix(_RUN_LINE).strip()
+        print(line, flush=True)
+
+    def hint(self) -> str:
+        """How to go on; empty while no run is known."""
+        return f"boxmask train --resume {self.run}" if self.run else ""
 
 
 def resume_sugar(words: Sequence[str]) -> list[str]:

@@ -37,7 +37,8 @@ def best_of_each_object(
         return instance_index.new_zeros(0)
     objects, inverse = instance_index.unique(return_inverse=True)  # sorted, so image by image
     object_image = torch.zeros_like(objects).scatter_(0, inverse, image_index)
-    objects_in_image = torch.bincount(object_image).clamp(min=1)  # images without any: divide safely
+    # Images without any object count one: dividing whole numbers by zero is an error.
+    objects_in_image = torch.bincount(object_image).clamp(min=1)
     share = (per_image // objects_in_image).clamp(min=1)[object_image]  # (objects,)
     if cap_objects:
         lot = torch.rand(len(objects), device=scores.device)

@@ -89,6 +89,10 @@ class TrainingModule(pl.LightningModule):
             self.step.objective.update(self._context)
         del self._context
 
+    def on_train_start(self) -> None:
+        """The steps of an earlier part of the run are counted already."""
+        self._last_step = self.global_step
+
     def on_train_epoch_start(self) -> None:
         """A new epoch has new means."""
         self.epoch_means = RunningMeans()

@@ -1,0 +1,67 @@
+"""Where a run is kept: its folder's name, its options, every line that it says."""
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from boxmask.api.options import TrainOptions, options_from
+from boxmask.engine.run_folder import RunFolder
+from boxmask.errors import UserError
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Journal:
+    """Says each line, and keeps it in a file; can be sent to other processes.
+
+    Attributes:
+        say: takes each line.
+        file: where lines are added.
+    """
+
+    say: Say
+    file: Path
+
+    def __call__(self, line: str) -> None:
+        """Says and keeps a line."""
+        self.say(line)
+        with self.file.open("a", encoding="utf-8") as opened:
+            opened.write(line + "\n")
+
+
+def free_folder(parent: Path, data: Path, word: str) -> Path:
+    """`parent/DATA-WORD-N` with the first N that no run has."""
+    stem = re.sub(r"[^\w.-]+", "-", data.resolve().stem) or "data"
+    number = 1
+    while (parent / f"{stem}-{word}-{number}").exists():
+        number += 1
+    return parent / f"{stem}-{word}-{number}"
+
+
+def resumed_options(folder: Path) -> tuple[str, TrainOptions]:
+    """Data and options of an interrupted run, from its `args.yaml`, set to resume.
+
+    Raises:
+        UserError: If the folder has no run.
+    """
+    file = RunFolder(root=folder).arguments
+    if not file.is_file():
+        raise UserError("there is no run to resume", where=str(file))
+    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+    data = saved.pop("data")
+    given = {**saved, "out": folder, "resume": True, "overwrite": False}
+    return data, options_from(TrainOptions, given)
+
+
+def saved_options(options: TrainOptions) -> dict[str, Any]:
+    """The options as `args.yaml` keeps them."""
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in asdict(options).items()
+        if name not in ("resume", "overwrite")
+    }

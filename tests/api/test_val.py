@@ -1,0 +1,61 @@
+"""`val`: numbers, and classes matched by name."""
+
+import json
+
+import pytest
+
+import boxmask
+from boxmask.errors import UserError
+from tiny_model import make_run
+
+
+def val(run, data=None, split="val", **options):
+    options = {"say": lambda line: None, "workers": 0, **options}
+    return boxmask.val(run, data, split, **options)
+
+
+def test_the_training_data_is_the_default(run, tmp_path):
+    said = []
+    metrics = val(run, out=tmp_path, say=said.append)
+    assert {"box_ap", "mask_ap", "label_iou", "box_tightness"} <= set(metrics)
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written["label_iou"] == pytest.approx(metrics["label_iou"])
+    assert any("AP50" in line for line in said)
+
+
+def test_without_masks_quality_is_estimated(shapes, run, tmp_path):
+    said = []
+    metrics = val(run, shapes, "train", out=tmp_path, say=said.append)
+    assert "mask_ap" not in metrics
+    assert any("estimated from the boxes" in line for line in said)
+
+
+def test_the_order_of_classes_does_not_matter(own_shapes, run, tmp_path):
+    first = val(run, own_shapes, out=tmp_path)
+    for name in ("train", "val"):
+        file = own_shapes / f"{name}.json"
+        content = json.loads(file.read_text())
+        content["categories"].reverse()
+        for category in content["categories"]:
+            category["id"] = 10 - category["id"]
+        for annotation in content["annotations"]:
+            annotation["category_id"] = 10 - annotation["category_id"]
+        file.write_text(json.dumps(content))
+    assert val(run, own_shapes, out=tmp_path) == pytest.approx(first, nan_ok=True)
+
+
+def test_other_classes_are_refused_by_name(shapes, tmp_path):
+    run = make_run(tmp_path / "run", shapes, ("disc", "star", "moon"))
+    with pytest.raises(UserError, match="different classes") as met:
+        val(run, shapes)
+    assert met.value.where == "only in the data: crescent; only in the model: moon"
+
+
+def test_unknown_splits_and_data(shapes, run, tmp_path):
+    with pytest.raises(UserError, match="no split 'test'"):
+        val(run, shapes, "test")
+    (run / "weights" / "best.safetensors").exists()
+    lone = tmp_path / "lone.safetensors"
+    lone.write_bytes((run / "weights" / "best.safetensors").read_bytes())
+    with pytest.raises(UserError, match="not known which data"):
+        val(lone)

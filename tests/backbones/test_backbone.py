@@ -1,0 +1,115 @@
+import pytest
+import timm
+import torch
+from torch import nn
+
+from boxmask.backbones.backbone import BackboneSettings
+from boxmask.backbones.pretrained import packaged_file
+from boxmask.errors import UserError
+
+
+def build(**settings):
+    return BackboneSettings(**{"pretrained": False} | settings).build()
+
+
+def everything_valid(images):
+    return torch.ones_like(images[:, 0], dtype=torch.bool)
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet18", "convnext_atto"])
+def test_maps_have_the_promised_channels_and_strides(name):
+    backbone = build(name=name)
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        maps = backbone.eval()(images, everything_valid(images))
+    assert backbone.strides == (8, 16, 32)
+    for found, channels, stride in zip(maps, backbone.channels, backbone.strides, strict=True):
+        assert found.shape == (1, channels, 64 // stride, 96 // stride)
+
+
+def test_a_finer_map_on_request():
+    backbone = build(strides=(4, 8, 16, 32))
+    images = torch.rand(1, 3, 64, 96)
+    maps = backbone.eval()(images, everything_valid(images))
+    assert backbone.strides == (4, 8, 16, 32)
+    assert maps[0].shape == (1, backbone.channels[0], 16, 24)
+
+
+def test_what_lies_in_the_padding_is_not_seen():
+    backbone = build().eval()
+    images = torch.rand(1, 3, 64, 64)
+    valid = everything_valid(images)
+    valid[:, 37:] = False
+    changed = images.clone()
+    changed[:, :, 37:] = 1.0
+    with torch.no_grad():
+        for one, other in zip(backbone(images, valid), backbone(changed, valid), strict=True):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_norms(frozen):
+    backbone = build(name="resnet18", frozen_norm=frozen).train()
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms
+    assert all(norm.training != frozen for norm in norms)
+    assert all(norm.weight.requires_grad != frozen for norm in norms)
+    before = norms[0].running_mean.clone()
+    images = torch.rand(2, 3, 32, 32)
+    backbone(images, everything_valid(images))
+    assert torch.equal(norms[0].running_mean, before) == frozen
+    assert backbone.body.layer4[0].conv1.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("name", "frozen", "learns"),
+    [
+        ("resnet18", ("conv1.", "layer1."), ("layer2.", "layer4.")),
+        ("tf_efficientnet_lite0", ("conv_stem.", "blocks.0."), ("blocks.1.", "blocks.6.")),
+        ("convnext_atto", ("stem_0.", "stages_0."), ("stages_1.", "stages_3.")),
+    ],
+)
+def test_frozen_stages(name, frozen, learns):
+    body = build(name=name, frozen_stages=1, frozen_norm=False).body
+    for parameter_name, parameter in body.named_parameters():
+        if parameter_name.startswith(frozen):
+            assert not parameter.requires_grad, parameter_name
+        if parameter_name.startswith(learns):
+            assert parameter.requires_grad, parameter_name
+    assert all(p.requires_grad for p in build(name=name, frozen_norm=False).body.parameters())
+
+
+def test_packaged_weights_stand_in_the_right_order():
+    """They are matched by order alone: the kind and shape of each tensor must agree."""
+    file = packaged_file("tf_efficientnet_lite0")
+    published = torch.load(file, map_location="cpu", weights_only=True)
+    ours = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
+    for (name, value), (other_name, other) in zip(published.items(), ours.items(), strict=True):
+        assert name.rpartition(".")[2] == other_name.rpartition(".")[2]
+        assert value.shape == other.shape
+
+
+def test_packaged_weights_are_loaded():
+    loaded = BackboneSettings().build()
+    published = list(
+        torch.load(
+            packaged_file("tf_efficientnet_lite0"), map_location="cpu", weights_only=True
+        ).values()
+    )
+    first, *_ = loaded.body.state_dict().values()
+    assert torch.equal(first, published[0])
+    norms = [v for n, v in loaded.body.state_dict().items() if n.endswith("running_var")]
+    assert not any((norm == 1).all() for norm in norms)
+    assert loaded.mean.flatten().tolist() == pytest.approx([127 / 255] * 3)
+
+
+def test_names_that_timm_does_not_know():
+    with pytest.raises(UserError, match="no timm model is called 'resnet1800'") as error:
+        build(name="resnet1800")
+    assert "resnet" in error.value.fix
+
+
+def test_models_without_such_maps():
+    name = next(name for name in timm.list_models("vit_tiny_patch16_224*"))
+    with pytest.raises(UserError, match="cannot serve as a backbone"):
+        build(name=name)

@@ -1,0 +1,163 @@
+"""The command line as people meet it: help, mistakes, interruptions, exit codes."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from boxmask.cli import main as cli
+from boxmask.cli.train import resume_sugar
+from boxmask.errors import UserError
+
+PROGRAM = str(Path(sys.executable).parent / "boxmask")
+
+
+def run_cli(capsys, *words):
+    code = cli.run([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize("start", [[PROGRAM], [sys.executable, "-m", "boxmask"]])
+def test_help_as_a_real_process(start):
+    if start == [PROGRAM] and not Path(PROGRAM).is_file():
+        pytest.skip("the script is not installed")
+    done = subprocess.run([*start, "--help"], capture_output=True, text=True, check=True)
+    for command in ("check", "train", "val", "predict", "label"):
+        assert command in done.stdout
+
+
+def test_help_loads_nothing_heavy_and_answers_at_once():
+    code = (
+        "import sys, boxmask.cli.main as m\n"
+        "m.run(['--help']); m.run(['label', '--help']); m.run(['train', 'x', 'epochs=3'])\n"
+        "heavy = ('torch', 'numpy', 'pydantic', 'pytorch_lightning', 'matplotlib', 'PIL')\n"
+        "print([name for name in heavy if name in sys.modules], file=sys.stderr)"
+    )
+    times = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        times.append(time.perf_counter() - begin)
+        assert done.stderr.splitlines()[-1] == "[]"
+    assert min(times) < 2  # half a second alone; the machine may be busy
+
+
+def test_version(capsys):
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("boxmask ")
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["train", "x", "epochs=12"], "did you mean --epochs 12?"),
+        (["train", "x", "imgsz=640"], "did you mean --image-size 640?"),
+        (["train", "x", "image_size=640"], "did you mean --image-size 640?"),
+        (["train", "data=parts"], "did you mean boxmask train parts?"),
+        (["train", "x", "pretrained=False"], "did you mean --no-pretrained?"),
+        (["label", "x", "weight=a"], "did you mean --weights a?"),
+        (["train", "x", "--epoch", "3"], "Did you mean --epochs?"),
+        (["trian", "x"], 'Did you mean "train"?'),
+        (["train", "x", "--epochs", "many"], "unable to convert"),
+        (["train", "x", "--epochs", "0"], "epochs: expected at least 1"),
+        (["train"], "train needs data"),
+        (["train", "--resume"], "name its folder with --out"),
+        (["check", "nowhere"], "no such folder or file"),
+    ],
+)
+def test_mistakes_are_answered_in_short_lines(capsys, words, answer):
+    code, out, err = run_cli(capsys, *words)
+    assert code == 2
+    assert out == ""
+    assert answer in err
+    assert len(err.splitlines()) <= 3
+    assert "Traceback" not in err
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(UserError):
+        cli.run(["check", "nowhere", "--debug"])
+
+
+def test_our_own_mistakes_exit_1(capsys, monkeypatch):
+    monkeypatch.setattr("boxmask.api.check.read_data", lambda data: 1 / 0)
+    code, _, err = run_cli(capsys, "check", "x")
+    assert code == 1
+    assert "ZeroDivisionError" in err
+    assert "--debug" in err
+
+
+def test_check_leaves_with_2_on_errors(capsys, own_shapes, tmp_path):
+    assert run_cli(capsys, "check", own_shapes, "--out", tmp_path)[0] == 0
+    file = own_shapes / "train.json"
+    file.write_text(file.read_text().replace('"category_id": 1', '"category_id": 99'))
+    code, out, _ = run_cli(capsys, "check", own_shapes, "--out", tmp_path, "--json")
+    assert code == 2
+    seen = json.loads(out)
+    errors = [problem for problem in seen["problems"] if problem["level"] == "error"]
+    assert seen["summary"]["num_errors"] == len(errors) > 0
+
+
+def test_label_then_check_what_it_wrote(capsys, shapes, run, tmp_path):
+    out = tmp_path / "masks"
+    words = ["label", shapes, "--weights", run, "--out", out, "--format", "coco"]
+    code, text, _ = run_cli(capsys, *words, "--format", "yolo", "--workers", 0)
+    assert code == 0
+    assert "box IoU of masks: median" in text
+    code, text, _ = run_cli(capsys, "check", out, "--out", tmp_path / "check")
+    assert code == 0
+    assert text.count("masks: all") == 2
+
+
+def test_val_and_predict_speak_json(capsys, shapes, run, tmp_path):
+    code, text, _ = run_cli(capsys, "val", run, "--json", "--out", tmp_path, "--workers", 0)
+    assert code == 0
+    assert "box_ap" in json.loads(text)
+    words = ["predict", run, shapes / "images", "--json", "--no-pictures", "--threshold", "0.05"]
+    code, text, _ = run_cli(capsys, *words, "--out", tmp_path / "out", "--workers", 0)
+    assert code == 0
+    assert json.loads(text)["num_pictures"] == 6
+
+
+def test_an_interrupted_label_says_how_to_go_on(capsys, shapes, run, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("boxmask.api.label.label_split", stop)
+    out = tmp_path / "my masks"
+    code, _, err = run_cli(capsys, "label", shapes, "--weights", run, "--out", out, "--batch", 2)
+    assert code == 130
+    assert len(err.strip().splitlines()) == 1
+    assert f"--out '{out}' --batch 2 --resume" in err
+
+
+def test_resuming_takes_data_and_options_from_the_run(monkeypatch, tmp_path, capsys):
+    (tmp_path / "args.yaml").write_text("data: parts\nepochs: 5\nout: elsewhere\n")
+    given = {}
+
+    def train(data, **options):
+        given.update(options, data=data)
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)  # as Lightning does
+
+    monkeypatch.setattr("boxmask.api.train.train", train)
+    code, _, err = run_cli(capsys, "train", "--resume", tmp_path)
+    assert (given["data"], given["epochs"]) == ("parts", 5)
+    assert (given["out"], given["resume"]) == (tmp_path, True)
+    assert code == 130
+    assert f"boxmask train --resume {tmp_path}" in err
+
+
+def test_resume_sugar_leaves_other_words_alone():
+    assert resume_sugar(["train", "--resume", "r"]) == ["train", "--resume", "--out", "r"]
+    assert resume_sugar(["train", "d", "--resume", "--out", "r"])[1] == "d"
+    assert resume_sugar(["train", "--resume"]) == ["train", "--resume"]
+    assert resume_sugar(["label", "d", "--resume"]) == ["label", "d", "--resume"]

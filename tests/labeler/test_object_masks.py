@@ -1,0 +1,111 @@
+"""Masks for given boxes: inside the box, never empty, and packed right."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boxmask.data.box_pixels import ellipse_in_box, encode_in_box, pixels_of_box
+from boxmask.data.masks import decode_segmentation, encode_mask
+from boxmask.detectors.given_boxes import BoxMask, _parts
+from boxmask.labeler.object_masks import best_score, object_mask
+
+SIZE = (40, 60)
+
+
+def box_mask(scores, confidence=0.9):
+    return BoxMask(
+        image=0,
+        position=0,
+        mask_scores=scores,
+        frame=torch.tensor([0.0, 0.0, 64.0, 64.0]),
+        confidence=confidence,
+    )
+
+
+def made(scores, box, confidence=0.9):
+    place = pixels_of_box(box, SIZE)
+    mask = object_mask(box_mask(scores, confidence), (1.0, 1.0), SIZE, place)
+    return mask, decode_segmentation({"size": [*SIZE], "counts": mask.counts}, SIZE), place
+
+
+@given(
+    st.integers(0, 19), st.integers(0, 29), st.integers(1, 20), st.integers(1, 30), st.integers(0)
+)
+def test_masks_in_boxes_are_packed_as_whole_masks(top, left, rows, columns, seed):
+    inside = np.random.default_rng(seed).random((rows, columns)) < 0.6
+    whole = np.zeros((39, 59), dtype=bool)
+    place = (slice(top, top + rows), slice(left, left + columns))
+    whole[place] = inside
+    assert encode_in_box(inside, place, (39, 59)) == encode_mask(whole)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_masks_of_the_whole_picture_are_packed(full):
+    inside = np.full((5, 7), full)
+    place = (slice(0, 5), slice(0, 7))
+    assert encode_in_box(inside, place, (5, 7)) == encode_mask(inside)
+
+
+@pytest.mark.parametrize(
+    ("box", "rows", "columns"),
+    [
+        ((10.0, 5.0, 20.0, 8.0), (5, 8), (10, 20)),
+        ((10.4, 5.5, 20.5, 8.6), (5, 9), (10, 20)),
+        ((59.8, 39.9, 60.0, 40.0), (39, 40), (59, 60)),
+        ((3.6, 3.6, 3.9, 3.9), (4, 5), (4, 5)),
+    ],
+)
+def test_pixels_of_a_box_are_those_with_their_centre_in_it(box, rows, columns):
+    place = pixels_of_box(box, SIZE)
+    assert [(side.start, side.stop) for side in place] == [rows, columns]
+
+
+def test_the_models_mask_is_cut_to_the_box():
+    mask, pixels, place = made(torch.ones(16, 16), (10, 5, 20, 30))
+    assert pixels[place].all()
+    assert pixels.sum() == 10 * 25
+    assert (mask.note, mask.confidence) == ("", 0.9)
+
+
+def test_an_empty_mask_becomes_the_best_guess():
+    scores = torch.full((16, 16), 0.01)
+    scores[2:5, 3:5] = 0.3  # pixels 8..20 by 12..20
+    mask, pixels, place = made(scores, (10, 5, 30, 30))
+    assert "threshold lowered to 0.15" in mask.note
+    assert mask.confidence == pytest.approx(0.3)
+    assert pixels.any()
+    assert pixels.sum() == pixels[place].sum() < 20 * 25
+
+
+def test_a_mask_of_nothing_becomes_an_ellipse():
+    mask, pixels, place = made(torch.zeros(16, 16), (10, 5, 30, 30))
+    assert mask.confidence == 0
+    assert "ellipse" in mask.note
+    assert np.array_equal(pixels[place], ellipse_in_box(place))
+
+
+@pytest.mark.parametrize("box", [(59.9, 39.9, 60, 40), (0, 0, 0.01, 0.01), (3.3, 4, 3.4, 9)])
+def test_the_thinnest_boxes_get_a_mask(box):
+    _, pixels, _ = made(torch.zeros(16, 16), box)
+    assert pixels.any()
+
+
+def test_the_best_score_is_that_of_the_boxs_cells():
+    scores = torch.zeros(16, 16)
+    scores[0, 0], scores[4, 4] = 0.9, 0.4
+    assert best_score(box_mask(scores), (1.0, 1.0), pixels_of_box((16, 16, 18, 18), SIZE)) == (
+        pytest.approx(0.4)
+    )
+
+
+@given(st.lists(st.integers(0, 30), max_size=8), st.integers(1, 12))
+def test_parts_hold_every_box_once_and_never_too_many(counts, together):
+    seen = []
+    for part in _parts(counts, together):
+        assert 0 < sum(stop - start for start, stop in part) <= together
+        seen += [(i, k) for i, (start, stop) in enumerate(part) for k in range(start, stop)]
+        for count, (start, stop) in zip(counts, part, strict=True):
+            assert count > together or (start, stop) in ((0, 0), (0, count))
+    assert seen == [(i, k) for i, count in enumerate(counts) for k in range(count)]
