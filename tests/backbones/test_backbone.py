@@ -62,15 +62,17 @@ def test_frozen_norms(frozen):
 
 
 @pytest.mark.parametrize(
-    ("name", "frozen", "learns"),
+    ("name", "stages", "frozen", "learns"),
     [
-        ("resnet18", ("conv1.", "layer1."), ("layer2.", "layer4.")),
-        ("tf_efficientnet_lite0", ("conv_stem.", "blocks.0."), ("blocks.1.", "blocks.6.")),
-        ("convnext_atto", ("stem_0.", "stages_0."), ("stages_1.", "stages_3.")),
+        ("resnet18", 1, ("conv1.", "bn1."), ("layer1.", "layer4.")),
+        ("resnet18", 2, ("conv1.", "layer1."), ("layer2.", "layer4.")),
+        ("tf_efficientnet_lite0", 1, ("conv_stem.", "blocks.0."), ("blocks.1.", "blocks.6.")),
+        ("tf_efficientnet_lite0", 2, ("blocks.0.", "blocks.1."), ("blocks.2.", "blocks.6.")),
+        ("convnext_atto", 2, ("stem_0.", "stages_0."), ("stages_1.", "stages_3.")),
     ],
 )
-def test_frozen_stages(name, frozen, learns):
-    body = build(name=name, frozen_stages=1, frozen_norm=False).body
+def test_frozen_stages(name, stages, frozen, learns):
+    body = build(name=name, frozen_stages=stages, frozen_norm=False).body
     for parameter_name, parameter in body.named_parameters():
         if parameter_name.startswith(frozen):
             assert not parameter.requires_grad, parameter_name

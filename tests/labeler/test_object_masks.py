@@ -6,10 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxmask.data.box_pixels import ellipse_in_box, encode_in_box, pixels_of_box
+from boxmask.data.box_pixels import ellipse_in_box, encode_in_box, mask_in_box, pixels_of_box
 from boxmask.data.masks import decode_segmentation, encode_mask
 from boxmask.detectors.given_boxes import BoxMask, _parts
 from boxmask.labeler.object_masks import best_score, object_mask
+from boxmask.ops.masks import paste_mask
 
 SIZE = (40, 60)
 
@@ -98,6 +99,20 @@ def test_the_best_score_is_that_of_the_boxs_cells():
     assert best_score(box_mask(scores), (1.0, 1.0), pixels_of_box((16, 16, 18, 18), SIZE)) == (
         pytest.approx(0.4)
     )
+
+
+@given(st.integers(0), st.tuples(*[st.floats(0, 60)] * 4), st.floats(0.3, 3), st.floats(0.1, 0.9))
+def test_drawing_near_the_box_alone_changes_nothing(seed, corners, scale, threshold):
+    x1, x2 = sorted(corners[:2])
+    y1, y2 = sorted(corners[2:])
+    scores = torch.rand((9, 13), generator=torch.Generator().manual_seed(seed % 2**31))
+    frame, place = (
+        torch.tensor([0.0, 0, 60 * scale, 41 * scale]),
+        pixels_of_box((x1, y1, x2, y2), SIZE),
+    )
+    whole = paste_mask(scores, frame, (scale, scale), SIZE, threshold=threshold).numpy()
+    near = mask_in_box(scores, frame, (scale, scale), (SIZE, place), threshold=threshold)
+    assert np.count_nonzero(near != whole[place]) <= 1  # rounding at the very threshold
 
 
 @given(st.lists(st.integers(0, 30), max_size=8), st.integers(1, 12))

@@ -91,7 +91,7 @@ def label(
     _check_out(out, folder, splits)
     finished = _open_folder(out, folder, splits, saved, chosen)
     _write_arguments(out, data, weights, chosen)
-    for line in introduction(folder, splits, saved, out):
+    for line in introduction(folder, splits, saved, chosen, out):
         say(line)
     progress = _label_splits(folder, splits, saved, finished, chosen, say)
     _require_readable(progress, chosen)

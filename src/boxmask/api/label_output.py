@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from boxmask.api.options import LabelOptions
 from boxmask.data.coco_writer import write_coco
 from boxmask.data.labels import WriteReport
 from boxmask.data.records import DataFolder
@@ -17,7 +18,7 @@ SHOWN_UNREADABLE = 5
 
 
 def introduction(
-    folder: DataFolder, splits: Sequence[str], saved: SavedModel, out: Path
+    folder: DataFolder, splits: Sequence[str], saved: SavedModel, options: LabelOptions, out: Path
 ) -> list[str]:
     """What will be done, line by line."""
     chosen = [folder.splits[name] for name in splits]
@@ -25,7 +26,7 @@ def introduction(
     boxes = sum(split.num_instances for split in chosen)
     lines = [
         f"data   {folder.root}  {folder.format.upper()}  {sizes} pictures, {boxes} boxes",
-        f"model  {saved.file}  short side {saved.image_size} px",
+        f"model  {saved.file}  short side {options.image_size or saved.image_size} px",
         f"out    {out}",
     ]
     unknown = [name for name in folder.class_names if name not in saved.class_names]

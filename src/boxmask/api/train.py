@@ -104,6 +104,7 @@ def _fit(run: _Run) -> None:
     recipe, plan, options = run.recipe, run.plan, run.options
     quiet_lightning()
     pl.seed_everything(options.seed, verbose=False)
+    torch.set_flush_denormal(True)  # numbers next to zero slow processors down
     module = TrainingModule(
         recipe.detector.build(),
         recipe.build_objective(plan.total_steps),

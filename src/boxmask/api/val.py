@@ -57,29 +57,35 @@ def val(
     folder = read_data(data if data is not None else training_data(Path(run)))
     require_usable(folder, skip_bad=chosen.skip_bad)
     records = _split_records(folder, split, saved)
+    metrics, messages = _score(saved, records, chosen)
+    out = chosen.out or Path("runs", "val", f"{_run_name(Path(run))}-{split}")
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(without_nan(metrics), indent=2)
+    (out / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    say(f"{folder.root}  {split}  {len(records)} pictures  {saved.file}")
+    for line in [*score_table(metrics, saved.class_names), *messages]:
+        say(line)
+    say(f"written to {out / 'metrics.json'}")
+    return metrics
+
+
+def _score(
+    saved: SavedModel, records: Sequence[ImageRecord], options: ValOptions
+) -> tuple[dict[str, float], list[str]]:
+    """The numbers, and why some of them are missing."""
     scoring = SplitScoring(
         records=records,
         class_names=saved.class_names,
-        image_size=chosen.image_size or saved.image_size,
-        batch_size=chosen.batch,
-        num_workers=free_workers(chosen.workers),
+        image_size=options.image_size or saved.image_size,
+        batch_size=options.batch,
+        num_workers=free_workers(options.workers),
     )
-    device = pick_device(chosen.device)
+    device = pick_device(options.device)
     with warnings.catch_warnings(record=True) as met:
         warnings.simplefilter("always", UserWarning)
         metrics = scoring(saved.detector.to(device).eval(), device)
-    out = chosen.out or Path("runs", "val", f"{_run_name(Path(run))}-{split}")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").write_text(
-        json.dumps(without_nan(metrics), indent=2) + "\n", encoding="utf-8"
-    )
-    say(f"{folder.root}  {split}  {len(records)} pictures  {saved.file}")
-    for line in score_table(metrics, saved.class_names):
-        say(line)
-    for message in dict.fromkeys(str(one.message) for one in met if one.category is UserWarning):
-        say(f"! {message}")
-    say(f"written to {out / 'metrics.json'}")
-    return metrics
+    messages = [str(one.message) for one in met if one.category is UserWarning]
+    return metrics, [f"! {message}" for message in dict.fromkeys(messages)]
 
 
 def training_data(run: Path) -> str:

@@ -32,7 +32,9 @@ class BackboneSettings:
         name: any timm model that knows `features_only`.
         pretrained: start from ImageNet weights.
         frozen_norm: keep batch-norm statistics and scales as pretrained; right for small batches.
-        frozen_stages: how many of the first stages do not learn, 0 or 1 (stem and first stage).
+        frozen_stages: how many of the first stages do not learn: 0; 1, all before stride 4; 2, also
+            the stage at stride 4, as published. Known for ResNets, EfficientNets, ConvNeXts
+            and Swins.
         strides: of the maps that are returned, finest first.
     """
 
@@ -45,6 +47,14 @@ class BackboneSettings:
     def build(self) -> "Backbone":
         """The backbone, with weights loaded."""
         return Backbone(self)
+
+
+# How parameters before stride 4, and those of the stage at stride 4, start in ResNets,
+# EfficientNets, ConvNeXts and Swins.
+FIRST_STAGES = (
+    ("conv1.", "bn1.", "conv_stem.", "blocks.0.", "stem_", "patch_embed."),
+    ("layer1.", "blocks.1.", "stages_0.", "layers_0."),
+)
 
 
 class Backbone(nn.Module):
@@ -78,6 +88,7 @@ class Backbone(nn.Module):
             One map a stride (B, channels[i], H / strides[i], W / strides[i]).
         """
         normalized = (images - self.mean) / self.std * valid[:, None]
+        normalized = normalized.contiguous(memory_format=torch.channels_last)
         maps = self.body(normalized)
         return [
             found
@@ -101,12 +112,10 @@ class Backbone(nn.Module):
         if self.settings.frozen_norm:
             for module in self._norms():
                 module.requires_grad_(False)
-        if self.settings.frozen_stages:
-            for name, parameter in self.body.named_parameters():
-                if name.startswith(
-                    ("conv1", "bn1", "layer1", "conv_stem", "blocks.0", "stem", "stages_0")
-                ):
-                    parameter.requires_grad_(False)
+        prefixes = sum(FIRST_STAGES[: self.settings.frozen_stages], ())
+        for name, parameter in self.body.named_parameters():
+            if name.startswith(prefixes) and prefixes:
+                parameter.requires_grad_(False)
 
 
 def _create(settings: BackboneSettings) -> nn.Module:

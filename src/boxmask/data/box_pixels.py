@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -46,7 +47,40 @@ def mask_in_box(
         (rows of the box, columns of the box) bool.
     """
     image_size, place = picture
-    return paste_mask(mask_scores, frame, scale, image_size, threshold=threshold).numpy()[place]
+    # Only the cells around the box are drawn, with the neighbours that interpolation needs.
+    parts = [
+        slice(max(cells.start - 1, 0), min(cells.stop + 1, count))
+        for cells, count in zip(
+            cells_of_pixels(mask_scores, frame, scale, place), mask_scores.shape, strict=True
+        )
+    ]
+    rows, columns = parts
+    height, width = mask_scores.shape
+    cell = (frame[2:] - frame[:2]) / frame.new_tensor([width, height])
+    start = frame.new_tensor([columns.start, rows.start])
+    stop = frame.new_tensor([columns.stop, rows.stop])
+    near = torch.cat([frame[:2] + start * cell, frame[:2] + stop * cell])  # (4,)
+    drawn = paste_mask(mask_scores[rows, columns], near, scale, image_size, threshold=threshold)
+    return drawn.numpy()[place]
+
+
+def cells_of_pixels(
+    mask_scores: Tensor, frame: Tensor, scale: tuple[float, float], place: Place
+) -> Place:
+    """Rows and columns of a mask's cells that the centres of some pixels lie in.
+
+    Args:
+        mask_scores: (h, w).
+        frame: (4,) region of the network's input that it covers, in input pixels.
+        scale: (x, y) input pixels for each pixel of the picture.
+        place: rows and columns of the picture.
+    """
+    x1, y1, x2, y2 = frame.tolist()
+    height, width = mask_scores.shape
+    return (
+        _cells(place[0], scale[1], (y1, y2), height),
+        _cells(place[1], scale[0], (x1, x2), width),
+    )
 
 
 def encode_in_box(
@@ -91,3 +125,13 @@ def ellipse_in_box(place: Place) -> NDArray[np.bool_]:
 def _centers_between(low: float, high: float, length: int) -> slice:
     first = min(max(int(np.ceil(low - 0.5)), 0), length - 1)
     return slice(first, max(min(int(np.ceil(high - 0.5)), length), first + 1))
+
+
+def _cells(pixels: slice, scale: float, span: tuple[float, float], count: int) -> slice:
+    """Cells along one side of a map that covers `span`, for the pixels of a picture."""
+    cell = (span[1] - span[0]) / count
+    first, last = (
+        min(max(int(((pixel + 0.5) * scale - span[0]) / cell), 0), count - 1)
+        for pixel in (pixels.start, pixels.stop - 1)
+    )
+    return slice(first, last + 1)

@@ -89,6 +89,7 @@ class CondInst(Detector):
         self.neck = FeaturePyramid(channels, settings.pyramid_channels)
         fine_channels = self.backbone.channels[0] if settings.fine_masks else 0
         self.heads = CondInstHeads(settings, fine_channels)
+        self.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs too
 
     def forward(self, images: Tensor, valid: Tensor) -> CondInstOutputs:
         """Raw outputs of images (B, 3, H, W) in 0..1 with their (B, H, W) bool `valid`."""

@@ -7,6 +7,7 @@ import torch
 
 from boxmask.data.box_pixels import (
     Place,
+    cells_of_pixels,
     ellipse_in_box,
     encode_in_box,
     mask_in_box,
@@ -100,18 +101,5 @@ def object_mask(
 
 def best_score(mask: BoxMask, scale: tuple[float, float], place: Place) -> float:
     """The largest score, in 0..1, of the cells that a box's pixels lie in."""
-    x1, y1, x2, y2 = mask.frame.tolist()
-    height, width = mask.mask_scores.shape
-    rows = _cells(place[0], scale[1], (y1, y2), height)
-    columns = _cells(place[1], scale[0], (x1, x2), width)
+    rows, columns = cells_of_pixels(mask.mask_scores, mask.frame, scale, place)
     return float(mask.mask_scores[rows, columns].max())
-
-
-def _cells(pixels: slice, scale: float, span: tuple[float, float], count: int) -> slice:
-    """Cells along one side of a map that covers `span`, for the pixels of a picture."""
-    cell = (span[1] - span[0]) / count
-    first, last = (
-        min(max(int(((pixel + 0.5) * scale - span[0]) / cell), 0), count - 1)
-        for pixel in (pixels.start, pixels.stop - 1)
-    )
-    return slice(first, last + 1)

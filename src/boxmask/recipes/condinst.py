@@ -47,13 +47,18 @@ def condinst(model: str, method: Method, num_classes: int, *, pretrained: bool =
             fix="use condinst-lite0, condinst-r50, condinst-r101 or condinst-<any timm name>",
         )
     short = model.removeprefix(_PREFIX)
-    backbone = BackboneSettings(name=_SHORT_NAMES.get(short, short), pretrained=pretrained)
     light = short.startswith("lite")
+    backbone = BackboneSettings(
+        name=_SHORT_NAMES.get(short, short),
+        pretrained=pretrained,
+        frozen_stages=2 if pretrained else 0,
+    )
     detector = CondInstSettings(
         num_classes=num_classes,
         backbone=backbone,
         pyramid_channels=128 if light else 256,
         fcos=FCOSSettings(tower_depth=2 if light else 4),
+        branch_channels=64 if light else 128,
         fine_masks=light,
     )
     losses, terms = _FULL if method == "full" else _BOXINST

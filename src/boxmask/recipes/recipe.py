@@ -48,7 +48,7 @@ class Recipe:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     average_decay: float = 0.998
     batch: int = 4
-    pictures_seen: int = 6000
+    pictures_seen: int = 4800
     warmup_steps: int = 80
 
     def warmup_share(self, total_steps: int) -> float:
