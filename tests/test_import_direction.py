@@ -17,8 +17,9 @@ LAYERS = (
     {"engine"},
     {"evaluation"},
     {"recipes"},
-    {"labeler", "benchmark"},
+    {"labeler"},
     {"api"},
+    {"benchmark"},
     {"cli"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -31,9 +31,9 @@ def test_advice_for_small_and_many_boxes(one_picture_coco, annotation):
     boxes = [annotation(k, 1, (k % 30, k // 30, 2, 2)) for k in range(250)]
     folder = read_data(one_picture_coco(boxes))
     advice = " ".join(summarise(folder, image_size=200).advice)
-    assert "100% of boxes are below 16 px at size 200; try --imgsz 256." in advice
+    assert "100% of boxes are below 16 px at size 200; try --image-size 256." in advice
     assert "over 200 boxes, at most 250" in advice
-    assert "tiles (--tile 8)" in " ".join(summarise(folder, image_size=30).advice)
+    assert "at least 8 across" in " ".join(summarise(folder, image_size=30).advice)
 
 
 def test_empty_split(one_picture_coco):

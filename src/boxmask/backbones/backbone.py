@@ -20,9 +20,6 @@ from boxmask.errors import UserError
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
-# How the parameters of the stem and of the first stage start, in timm's model families.
-_FIRST_STAGES = ("conv1", "bn1", "layer1", "conv_stem", "blocks.0", "stem", "stages_0")
-
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSettings:

@@ -184,6 +184,9 @@ def _size_advice(split: DataSplit, share: float, image_size: int) -> str:
     needed = SMALL_SIDE / max(float(np.quantile(scaled, SMALL_SHARE)), 1e-6)
     start = f"{split.name}: {share:.0%} of boxes are below {SMALL_SIDE:g} px at size {image_size}"
     if needed >= TILE_SIDE_RATIO:
-        return f"{start}; cut the pictures into tiles (--tile {int(np.ceil(needed))})."
+        return (
+            f"{start}; cut the pictures into tiles, at least "
+            f"{int(np.ceil(needed))} across and down, before training."
+        )
     larger = int(np.ceil(needed * image_size / INPUT_STEP)) * INPUT_STEP
-    return f"{start}; try --imgsz {larger}."
+    return f"{start}; try --image-size {larger}."

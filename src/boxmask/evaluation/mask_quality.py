@@ -12,6 +12,7 @@ import numpy as np
 from hotcoco import mask as rle_mask
 from numpy.typing import NDArray
 
+from boxmask.data.box_pixels import pixels_of_box
 from boxmask.evaluation.coco_ap import COCO_AREA_RANGES, Rle
 
 WHOLE_BOX_SHARE = 0.97  # a mask over more of its box than this is the box again
@@ -232,19 +233,12 @@ def _mean(values: NDArray[Any]) -> float:
     return float(values.mean()) if values.size else math.nan
 
 
-def _pixel_range(low: float, high: float, size: int) -> tuple[int, int]:
-    """First and last (exclusive) pixel whose centre lies in [low, high); at least one pixel."""
-    first = min(max(math.ceil(low - 0.5), 0), size - 1)
-    return first, max(min(math.ceil(high - 0.5), size), first + 1)
-
-
 def _encode_box(box: Sequence[float], size: Sequence[int]) -> tuple[dict[str, Any], int]:
     """Run-length encoded mask of a box, and its number of pixels."""
     height, width = size
-    left, right = _pixel_range(box[0], box[2], width)
-    top, bottom = _pixel_range(box[1], box[3], height)
-    columns, rows = right - left, bottom - top
+    down, across = pixels_of_box(box, (height, width))
+    columns, rows = across.stop - across.start, down.stop - down.start
     # Runs go down the columns, background first.
-    runs = [left * height + top] + [rows, height - rows] * (columns - 1) + [rows]
+    runs = [across.start * height + down.start] + [rows, height - rows] * (columns - 1) + [rows]
     runs.append(height * width - sum(runs))
     return {"size": [height, width], "counts": runs}, rows * columns

@@ -14,7 +14,7 @@ from boxmask.structures.checks import check_boxes, check_same_length
 class Detections:
     """N found objects of one image, best score first.
 
-    Masks stay small, as scores on the detector's own grid, until `ops.masks.paste_masks` draws
+    Masks stay small, as scores on the detector's own grid, until `ops.masks.paste_mask` draws
     them at the picture's size, a few at a time: a crowd never fills the memory.
 
     Attributes:
