@@ -40,3 +40,17 @@ def gather_objects(objects: list) -> list:
     gathered: list = [None] * num_ranks()
     dist.all_gather_object(gathered, objects)
     return [item for part in gathered for item in part]
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """The rows of all processes, which may have different numbers of them; no graph."""
+    if num_ranks() == 1:
+        return rows
+    counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(num_ranks())]
+    dist.all_gather(counts, torch.tensor(len(rows), device=rows.device))
+    longest = max(int(count) for count in counts)
+    padded = rows.new_zeros((longest, *rows.shape[1:]))
+    padded[: len(rows)] = rows.detach()
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])

@@ -1,0 +1,185 @@
+"""Pseudo masks from a semantic map and the masks of all positive samples.
+
+Pure functions; `self_correction_loss.py` holds settings and state. K samples, N objects of the
+batch. Objects without a sample get empty maps.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from boxmask.ops.boxes import paired_iou
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoMaskSettings:
+    """How pseudo masks are made.
+
+    Attributes:
+        sharpness: mu, how much a sample whose predicted box fits outweighs the others. Paper: 5.
+            The published code has 0, which is the plain mean.
+        instance_share: alpha, share of the instance mask in the fusion, in 0..1. Paper: 0.5.
+        temperature: tau of the semantic map. Paper: 0.1.
+        confident: score of the instance mask, in 0..1, whose cells are counted to rank the fused
+            ones. Published code: 0.7.
+        lowest_high: least threshold of foreground, in 0..1. Published code: 0.6 in the 1x
+            schedule, 0.7 in the 3x schedule.
+        highest_high: largest threshold of foreground, in 0..1. Published code: 0.7 and 0.8.
+        low: threshold below which a cell is background, in 0..1. Published code: 0.4.
+    """
+
+    sharpness: float = 5.0
+    instance_share: float = 0.5
+    temperature: float = 0.1
+    confident: float = 0.7
+    lowest_high: float = 0.6
+    highest_high: float = 0.7
+    low: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.lowest_high <= self.highest_high <= 1:
+            raise ValueError(
+                "low, lowest_high, highest_high: expected 0 <= low <= lowest_high <= highest_high "
+                f"<= 1, got {self.low}, {self.lowest_high}, {self.highest_high}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoMasks:
+    """Pseudo masks of N objects.
+
+    Attributes:
+        foreground: (N, h, w) bool.
+        certain: (N, h, w) bool, cells that are foreground or background; others are ignored.
+        fused: (N, h, w) in 0..1.
+    """
+
+    foreground: Tensor
+    certain: Tensor
+    fused: Tensor
+
+
+def positive_weights(
+    predicted_boxes: Tensor, boxes: Tensor, instance_index: Tensor, sharpness: float
+) -> Tensor:
+    """Weights of samples by the fit of their predicted boxes; they sum to 1 within an object.
+
+    Args:
+        predicted_boxes: (K, 4).
+        boxes: (K, 4) given box of each sample's object.
+        instance_index: (K,) object of each sample.
+        sharpness: mu; 0 weighs all samples alike.
+
+    Returns:
+        (K,) exp(mu IoU), normalised.
+
+    Source: SIM (CVPR 2023), equation 6. The published code has the plain mean instead.
+    """
+    raw = torch.exp(sharpness * (paired_iou(predicted_boxes, boxes) - 1))
+    size = int(instance_index.max()) + 1 if len(instance_index) else 0
+    total = raw.new_zeros(size).index_add_(0, instance_index, raw)
+    return raw / total[instance_index]
+
+
+def weighted_masks(
+    scores: Tensor, weights: Tensor, instance_index: Tensor, num_instances: int
+) -> tuple[Tensor, Tensor]:
+    """Joins the masks of all samples of each object.
+
+    Args:
+        scores: (K, h, w) in 0..1.
+        weights: (K,) which sum to 1 within an object.
+        instance_index: (K,) object of each sample.
+        num_instances: N.
+
+    Returns:
+        (N, h, w) in 0..1, and (N,) bool, which objects have a sample.
+    """
+    joined = scores.new_zeros((num_instances, *scores.shape[1:]))
+    joined.index_add_(0, instance_index, scores * weights[:, None, None])
+    known = torch.zeros(num_instances, dtype=torch.bool, device=scores.device)
+    known[instance_index] = True
+    return joined, known
+
+
+def fuse(semantic: Tensor, instance: Tensor, seen: Tensor, settings: PseudoMaskSettings) -> Tensor:
+    """Mixes the semantic map of each object's class with its instance mask.
+
+    Args:
+        semantic: (N, h, w) cosines to the nearest prototype.
+        instance: (N, h, w) in 0..1.
+        seen: (N,) bool, whose class has prototypes; others keep their instance mask.
+        settings: temperature and share.
+
+    Returns:
+        (N, h, w) in 0..1.
+
+    Source: SIM (CVPR 2023), equations 1 and 7.
+    """
+    share = torch.where(seen, settings.instance_share, 1.0)[:, None, None]
+    probability = torch.sigmoid(semantic / settings.temperature)
+    return (1 - share) * probability + share * instance
+
+
+def adaptive_thresholds(
+    fused: Tensor, instance: Tensor, inside: Tensor, settings: PseudoMaskSettings
+) -> Tensor:
+    """Threshold of each object that keeps as many cells as its instance mask is sure of.
+
+    With n confident cells in the box, it is the (n + 1)-th largest fused value in the box (0
+    where there are no more), clamped.
+
+    Args:
+        fused: (N, h, w) in 0..1.
+        instance: (N, h, w) in 0..1.
+        inside: (N, h, w) bool, cells of the boxes.
+        settings: confidence and clamp.
+
+    Returns:
+        (N,) thresholds.
+
+    Source: published SIM code.
+    """
+    confident = ((instance > settings.confident) & inside).flatten(1).sum(dim=1)  # (N,)
+    values = (fused * inside).flatten(1).sort(dim=1, descending=True).values  # (N, h * w)
+    rank = confident.clamp(max=values.shape[1] - 1)
+    threshold = values.gather(1, rank[:, None])[:, 0]
+    return threshold.clamp(settings.lowest_high, settings.highest_high)
+
+
+def pseudo_masks(
+    fused: Tensor, instance: Tensor, inside: Tensor, settings: PseudoMaskSettings
+) -> PseudoMasks:
+    """Cuts fused maps into foreground, background and ignored cells; see the parts above."""
+    high = adaptive_thresholds(fused, instance, inside, settings)[:, None, None]
+    foreground = (fused > high) & inside
+    background = (fused < settings.low) & inside
+    return PseudoMasks(foreground=foreground, certain=foreground | background, fused=fused)
+
+
+def certain_mask_distances(logits: Tensor, foreground: Tensor, certain: Tensor) -> Tensor:
+    """Cross-entropy plus Dice of masks on the cells that are certain, one value a sample.
+
+    Args:
+        logits: (K, h, w).
+        foreground: (K, h, w) bool, the pseudo masks.
+        certain: (K, h, w) bool, cells that count.
+
+    Returns:
+        (K,) zero, with zero gradient, where nothing is certain.
+
+    Source: SIM (CVPR 2023), equation 8. The published code passes probabilities to a loss that
+    expects logits; ours takes logits.
+    """
+    target = foreground.to(logits.dtype)
+    weight = certain.to(logits.dtype)
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * weight
+    count = weight.sum(dim=(1, 2))
+    mean_entropy = entropy.sum(dim=(1, 2)) / count.clamp(min=1)
+    scores = logits.sigmoid() * weight
+    overlap = (scores * target).sum(dim=(1, 2))
+    size = scores.square().sum(dim=(1, 2)) + (target * weight).sum(dim=(1, 2))
+    dice = 1 - 2 * overlap / (size + 1e-5)
+    return mean_entropy + dice * (count > 0)

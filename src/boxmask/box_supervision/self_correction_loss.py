@@ -1,0 +1,179 @@
+"""SIM's pseudo mask loss: prototypes give a semantic map, samples give an instance mask."""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from boxmask.box_supervision.self_correction import (
+    PseudoMasks,
+    PseudoMaskSettings,
+    certain_mask_distances,
+    fuse,
+    positive_weights,
+    pseudo_masks,
+    weighted_masks,
+)
+from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero
+from boxmask.ops.masks import aligned_upsample
+from boxmask.prototypes.prototype_bank import ClassPixels, PrototypeBank, PrototypeSettings
+from boxmask.structures import LossSum, MaskSamples
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfCorrectionSettings:
+    """Settings of the pseudo mask loss.
+
+    Attributes:
+        num_classes: classes.
+        channels: channels of the mask features.
+        pseudo: see `PseudoMaskSettings`.
+        prototypes: see `PrototypeSettings`.
+        warmup: share of the run, in 0..1, in which prototypes learn from confident cells of the
+            instance masks; afterwards from the pseudo masks.
+    """
+
+    num_classes: int
+    channels: int
+    pseudo: PseudoMaskSettings = field(default_factory=PseudoMaskSettings)
+    prototypes: PrototypeSettings = field(default_factory=PrototypeSettings)
+    warmup: float = 0.11
+
+    def build(self) -> "SelfCorrectionLoss":
+        """The loss with fresh prototypes."""
+        return SelfCorrectionLoss(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """What the teacher and the prototypes make of a batch; no graph.
+
+    Attributes:
+        masks: pseudo masks of the N objects.
+        instance: (N, h, w) in 0..1, weighted mean of the teacher's masks.
+        semantic: (N, h, w) cosines to the nearest prototype of the class.
+        inside: (N, h, w) bool, cells of the boxes.
+        known: (N,) bool, objects with a sample.
+        labels: (N,) class.
+        image_index: (N,) image.
+    """
+
+    masks: PseudoMasks
+    instance: Tensor
+    semantic: Tensor
+    inside: Tensor
+    known: Tensor
+    labels: Tensor
+    image_index: Tensor
+
+
+class SelfCorrectionLoss(WeakLoss):
+    """Each sample follows the pseudo mask of its object where that is certain.
+
+    Source: SIM (CVPR 2023), sections 3.2.1 and 3.2.2.
+    """
+
+    def __init__(self, settings: SelfCorrectionSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.bank = PrototypeBank(settings.num_classes, settings.channels, settings.prototypes)
+        self._pixels: ClassPixels | None = None
+
+    def forward(self, context: LossContext) -> LossSum:
+        """Averaged over samples of classes that have prototypes."""
+        student, teacher = context.student, context.teacher
+        if teacher is None or teacher.features is None or student.features is None:
+            raise ValueError("self-correction needs a teacher and mask features")
+        correction = self.correct(context)
+        self._pixels = self.class_pixels(context, correction)
+        seen = self.bank.seen[student.labels]
+        if len(student) == 0:
+            return LossSum(attached_zero(context), torch.zeros_like(student.scores.sum()))
+        distances = certain_mask_distances(
+            student.logits.float(),
+            correction.masks.foreground[student.instance_index],
+            correction.masks.certain[student.instance_index],
+        )
+        return LossSum((distances * seen).sum(), seen.sum().to(distances.dtype))
+
+    @torch.no_grad()
+    def correct(self, context: LossContext) -> Correction:
+        """Pseudo masks of all objects of a batch."""
+        teacher = context.teacher
+        assert teacher is not None
+        assert teacher.features is not None
+        settings = self.settings.pseudo
+        targets = context.batch.targets
+        labels = torch.cat([t.labels for t in targets])
+        counts = torch.tensor([len(t) for t in targets], device=labels.device)
+        image_index = torch.arange(len(targets), device=labels.device).repeat_interleave(counts)
+        weights = positive_weights(
+            teacher.predicted_boxes, teacher.boxes, teacher.instance_index, settings.sharpness
+        )
+        instance, known = weighted_masks(
+            teacher.logits.float().sigmoid(), weights, teacher.instance_index, len(labels)
+        )
+        inside = torch.zeros_like(instance, dtype=torch.bool)
+        inside[teacher.instance_index] = teacher.box_masks()
+        semantic = self._semantic(teacher, image_index, labels)
+        fused = fuse(semantic, instance, self.bank.seen[labels], settings)
+        return Correction(
+            masks=pseudo_masks(fused, instance, inside, settings),
+            instance=instance,
+            semantic=semantic,
+            inside=inside,
+            known=known,
+            labels=labels,
+            image_index=image_index,
+        )
+
+    @torch.no_grad()
+    def class_pixels(self, context: LossContext, correction: Correction) -> ClassPixels:
+        """The cells that prototypes learn from: once each, however many samples cover them."""
+        student, teacher = context.student, context.teacher
+        assert teacher is not None
+        if context.progress < self.settings.warmup:
+            eligible = (correction.instance > self.settings.pseudo.confident) & correction.inside
+        else:
+            eligible = correction.masks.foreground
+        size = correction.instance.shape[-2:]
+        by, averaged = (_unit_cells(samples, size) for samples in (teacher, student))
+        num_classes = self.settings.num_classes
+        place = correction.image_index * num_classes + correction.labels
+        counts = torch.zeros((len(by) * num_classes, *size), device=eligible.device)
+        counts.index_add_(0, place, eligible.float())
+        maps = counts.unflatten(0, (len(by), num_classes)) > 0  # (B, C, h, w)
+        image, label, row, column = maps.nonzero(as_tuple=True)
+        return ClassPixels(
+            assigned_by=by[image, :, row, column],
+            averaged=averaged[image, :, row, column],
+            labels=label,
+            num_images=maps.flatten(2).any(dim=-1).sum(dim=0),
+        )
+
+    def update(self, context: LossContext) -> None:
+        """Moves the prototypes by the cells of the last forward pass."""
+        if self._pixels is not None:
+            self.bank.update(self._pixels)
+            self._pixels = None
+
+    def _semantic(self, teacher: MaskSamples, image_index: Tensor, labels: Tensor) -> Tensor:
+        """(N, h, w) cosines; computed once for each class of each image."""
+        assert teacher.features is not None
+        pairs = image_index * self.settings.num_classes + labels
+        unique, inverse = pairs.unique(return_inverse=True)
+        cosines = self.bank.similarity(
+            teacher.features.float(),
+            unique // self.settings.num_classes,
+            unique % self.settings.num_classes,
+        )
+        factor = teacher.logits.shape[-1] // cosines.shape[-1]
+        return aligned_upsample(cosines[:, None], factor)[:, 0][inverse]
+
+
+def _unit_cells(samples: MaskSamples, size: torch.Size) -> Tensor:
+    """Mask features as unit vectors on the grid of the masks: (B, D, h, w)."""
+    assert samples.features is not None
+    features = samples.features.detach().float()
+    return F.normalize(aligned_upsample(features, size[-1] // features.shape[-1]), dim=1)

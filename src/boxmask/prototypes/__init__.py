@@ -1,0 +1,1 @@
+"""Class prototypes: unit vectors that stand for the parts of a class."""

@@ -1,0 +1,120 @@
+"""Pseudo masks: hand-computed weights, thresholds, fusion and loss (SIM, section 3.2)."""
+
+import pytest
+import torch
+
+from boxmask.box_supervision.self_correction import (
+    PseudoMaskSettings,
+    adaptive_thresholds,
+    certain_mask_distances,
+    fuse,
+    positive_weights,
+    pseudo_masks,
+    weighted_masks,
+)
+
+LONG = PseudoMaskSettings(lowest_high=0.7, highest_high=0.8)
+
+
+def boxes_with_iou(iou):
+    return torch.tensor([[0.0, 0.0, 100.0 * iou, 100.0]])
+
+
+def test_weights_by_hand():
+    predicted = torch.cat([boxes_with_iou(0.9), boxes_with_iou(0.5)])
+    given = boxes_with_iou(1.0).expand(2, 4)
+    same = torch.zeros(2, dtype=torch.int64)
+    found = positive_weights(predicted, given, same, 5.0)
+    assert found.tolist() == pytest.approx([0.880797, 0.119203], abs=1e-5)
+    assert positive_weights(predicted, given, same, 0.0).tolist() == [0.5, 0.5]
+    apart = positive_weights(predicted, given, torch.tensor([0, 1]), 5.0)
+    assert apart.tolist() == [1.0, 1.0]
+
+
+def test_joined_masks_do_not_depend_on_the_order_of_samples():
+    scores, index = torch.rand(7, 3, 4), torch.tensor([0, 2, 0, 2, 2, 0, 3])
+    weights = torch.rand(7)
+    order = torch.randperm(7)
+    first, known = weighted_masks(scores, weights, index, 5)
+    second, _ = weighted_masks(scores[order], weights[order], index[order], 5)
+    torch.testing.assert_close(first, second)
+    assert known.tolist() == [True, False, True, True, False]
+    torch.testing.assert_close(first[3], scores[6] * weights[6])
+
+
+def test_fusion_and_temperature():
+    cosines = torch.tensor([0.2, 0.0, -0.3, 1.0])[None, None]
+    seen = torch.tensor([True])
+    only_semantic = PseudoMaskSettings(instance_share=0.0)
+    found = fuse(cosines, torch.zeros(1, 1, 4), seen, only_semantic)[0, 0]
+    assert found.tolist() == pytest.approx([0.880797, 0.5, 0.047426, 0.999955], abs=1e-6)
+    instance = torch.full((1, 1, 4), 0.4)
+    only_instance = fuse(cosines, instance, seen, PseudoMaskSettings(instance_share=1.0))
+    torch.testing.assert_close(only_instance, instance)
+    half = fuse(torch.logit(torch.tensor([[[0.8]]])) * 0.1, torch.tensor([[[0.4]]]), seen, LONG)
+    assert half.item() == pytest.approx(0.6, abs=1e-6)
+    unseen = fuse(cosines, instance, torch.tensor([False]), LONG)
+    torch.testing.assert_close(unseen, instance)
+
+
+@pytest.mark.parametrize(
+    ("confident", "threshold", "foreground", "ignored"), [(2, 0.72, 2, 2), (3, 0.7, 3, 1)]
+)
+def test_thresholds_by_hand(confident, threshold, foreground, ignored):
+    fused = torch.tensor([[[0.9, 0.78, 0.72, 0.6, 0.3, 0.0]]])
+    instance = torch.zeros(1, 1, 6)
+    instance[..., :confident] = 0.75
+    inside = torch.ones(1, 1, 6, dtype=torch.bool)
+    found = adaptive_thresholds(fused, instance, inside, LONG)
+    assert found.item() == pytest.approx(threshold)
+    masks = pseudo_masks(fused, instance, inside, LONG)
+    assert int(masks.foreground.sum()) == foreground
+    assert int((inside & ~masks.certain).sum()) == ignored
+
+
+def test_threshold_without_confident_cells_and_with_nothing_else():
+    fused = torch.tensor([[[0.9, 0.5]]])
+    inside = torch.ones(1, 1, 2, dtype=torch.bool)
+    none = adaptive_thresholds(fused, torch.zeros(1, 1, 2), inside, LONG)
+    assert none.item() == pytest.approx(0.8)  # the largest value, clamped
+    wider = torch.cat([fused, torch.zeros(1, 1, 1)], dim=-1)
+    where = torch.tensor([[[True, True, False]]])
+    every = adaptive_thresholds(wider, torch.ones(1, 1, 3), where, LONG)
+    assert every.item() == pytest.approx(0.7)  # the next value is 0, outside the box
+
+
+def test_cells_outside_the_box_never_count_and_sets_are_apart():
+    torch.manual_seed(1)
+    fused, instance = torch.rand(4, 9, 11), torch.rand(4, 9, 11)
+    inside = torch.rand(4, 9, 11) > 0.5
+    masks = pseudo_masks(fused, instance, inside, LONG)
+    assert not (masks.certain & ~inside).any()
+    assert not (masks.foreground & ~masks.certain).any()
+
+
+def test_loss_is_zero_without_certain_cells_and_blind_to_ignored_ones():
+    logits = torch.randn(2, 4, 5, requires_grad=True)
+    foreground = torch.rand(2, 4, 5) > 0.5
+    nothing = certain_mask_distances(logits, foreground, torch.zeros_like(foreground))
+    assert nothing.tolist() == [0.0, 0.0]
+    nothing.sum().backward()
+    assert logits.grad.abs().max() == 0
+    certain = torch.zeros(2, 4, 5, dtype=torch.bool)
+    certain[:, :2] = True
+    first = certain_mask_distances(logits, foreground, certain)
+    changed = torch.where(certain, logits, logits + 3)
+    torch.testing.assert_close(first, certain_mask_distances(changed, foreground, certain))
+
+
+def test_loss_vanishes_where_logits_are_right():
+    foreground = torch.tensor([[[True, False]]])
+    certain = torch.ones_like(foreground)
+    logits = torch.tensor([[[20.0, -20.0]]], dtype=torch.float64)
+    assert certain_mask_distances(logits, foreground, certain).item() < 2e-5
+    wrong = certain_mask_distances(-logits, foreground, certain).item()
+    assert wrong == pytest.approx(21.0, abs=1e-3)  # entropy 20 + Dice 1: no second sigmoid
+
+
+def test_bad_thresholds_are_refused():
+    with pytest.raises(ValueError, match="low <= lowest_high"):
+        PseudoMaskSettings(low=0.8, lowest_high=0.7)
