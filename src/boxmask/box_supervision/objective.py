@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
 from boxmask import ranks
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss
-from boxmask.structures import LossSum
+from boxmask.structures import Batch, LossSum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,15 +20,20 @@ class Term:
         start: share of the run, in 0..1, before which the loss counts nothing.
         ramp: share of the run over which it grows linearly from 0 to `weight`.
         until: share of the run by which it has fallen linearly back to 0; None to stay.
+        unit: what the shares are of: "run", or "warmup", which `stretched` turns into shares of
+            the run.
     """
 
     weight: float = 1.0
     start: float = 0.0
     ramp: float = 0.0
     until: float | None = None
+    unit: Literal["run", "warmup"] = "run"
 
     def stretched(self, share: float) -> "Term":
-        """The term with all its times multiplied by `share`."""
+        """The term in shares of the run, whose warm-up is its first `share`."""
+        if self.unit == "run":
+            return self
         until = None if self.until is None else self.until * share
         return Term(
             weight=self.weight, start=self.start * share, ramp=self.ramp * share, until=until
@@ -66,6 +71,17 @@ class Objective(nn.Module):
     def forward(self, context: LossContext) -> dict[str, LossSum]:
         """The sums of all weak losses."""
         return {name: loss(context) for name, loss in self.losses.items()}
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a loss looks at the moving average."""
+        return any(cast(WeakLoss, loss).needs_teacher for loss in self.losses.values())
+
+    def augment(self, batch: Batch, progress: float) -> Batch:
+        """The batch as the losses want it: with pasted objects, if one of them pastes."""
+        for loss in self.losses.values():
+            batch = cast(WeakLoss, loss).augment(batch, progress)
+        return batch
 
     def update(self, context: LossContext) -> None:
         """Moves the losses' own state, after the optimizer step."""

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from boxmask.box_supervision.copy_paste_bank import CopyPasteBank, CopyPasteSettings, cut_out
 from boxmask.box_supervision.self_correction import (
     PseudoMasks,
     PseudoMaskSettings,
@@ -18,7 +19,7 @@ from boxmask.box_supervision.self_correction import (
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero
 from boxmask.ops.masks import aligned_upsample
 from boxmask.prototypes.prototype_bank import ClassPixels, PrototypeBank, PrototypeSettings
-from boxmask.structures import LossSum, MaskSamples
+from boxmask.structures import Batch, LossSum, MaskSamples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class SelfCorrectionSettings:
         prototypes: see `PrototypeSettings`.
         warmup: share of the run, in 0..1, in which prototypes learn from confident cells of the
             instance masks; afterwards from the pseudo masks.
+        copy_paste: how objects are pasted after the warm-up; None for no pasting.
     """
 
     num_classes: int
@@ -39,6 +41,7 @@ class SelfCorrectionSettings:
     pseudo: PseudoMaskSettings = field(default_factory=PseudoMaskSettings)
     prototypes: PrototypeSettings = field(default_factory=PrototypeSettings)
     warmup: float = 0.11
+    copy_paste: CopyPasteSettings | None = None
 
     def build(self) -> "SelfCorrectionLoss":
         """The loss with fresh prototypes."""
@@ -74,18 +77,31 @@ class SelfCorrectionLoss(WeakLoss):
     Source: SIM (CVPR 2023), sections 3.2.1 and 3.2.2.
     """
 
+    needs_teacher = True
+
     def __init__(self, settings: SelfCorrectionSettings) -> None:
         super().__init__()
         self.settings = settings
         self.bank = PrototypeBank(settings.num_classes, settings.channels, settings.prototypes)
+        self.paste_bank = settings.copy_paste.build() if settings.copy_paste else None
         self._pixels: ClassPixels | None = None
+        self._correction: Correction | None = None
+        self._pasted: tuple[int, ...] = ()
+
+    def augment(self, batch: Batch, progress: float) -> Batch:
+        """Pastes objects of earlier pictures, once warm."""
+        self._pasted = ()
+        if self.paste_bank is None or progress < self.settings.warmup:
+            return batch
+        batch, self._pasted = self.paste_bank.paste(batch)
+        return batch
 
     def forward(self, context: LossContext) -> LossSum:
         """Averaged over samples of classes that have prototypes."""
         student, teacher = context.student, context.teacher
         if teacher is None or teacher.features is None or student.features is None:
             raise ValueError("self-correction needs a teacher and mask features")
-        correction = self.correct(context)
+        self._correction = correction = self.correct(context)
         self._pixels = self.class_pixels(context, correction)
         seen = self.bank.seen[student.labels]
         if len(student) == 0:
@@ -153,10 +169,33 @@ class SelfCorrectionLoss(WeakLoss):
         )
 
     def update(self, context: LossContext) -> None:
-        """Moves the prototypes by the cells of the last forward pass."""
-        if self._pixels is not None:
-            self.bank.update(self._pixels)
-            self._pixels = None
+        """Moves the prototypes by the last forward pass, and remembers its objects."""
+        if self._pixels is None or self._correction is None:
+            return
+        self.bank.update(self._pixels)
+        if self.paste_bank is not None and context.progress >= self.settings.warmup:
+            self._remember(self.paste_bank, context, self._correction)
+        self._pixels = self._correction = None
+
+    @torch.no_grad()
+    def _remember(self, bank: CopyPasteBank, context: LossContext, correction: Correction) -> None:
+        """Cuts the objects of pictures without pasted ones out, at full size."""
+        batch = context.batch
+        usable = correction.known & self.bank.seen[correction.labels]
+        factor = batch.images.shape[-1] // correction.instance.shape[-1]
+        for image in range(len(batch)):
+            rows = ((correction.image_index == image) & usable).nonzero().squeeze(-1)
+            if image in self._pasted or len(rows) == 0:
+                continue
+            cells = correction.masks.foreground[rows][:, None].float()
+            masks = aligned_upsample(cells, factor)[:, 0] > 0.5
+            scores = aligned_upsample(correction.masks.fused[rows][:, None], factor)[:, 0]
+            labels = correction.labels[rows].tolist()
+            objects = (
+                cut_out(batch.images[image], mask, score, label)
+                for mask, score, label in zip(masks, scores, labels, strict=True)
+            )
+            bank.remember(tuple(one for one in objects if one is not None))
 
     def _semantic(self, teacher: MaskSamples, image_index: Tensor, labels: Tensor) -> Tensor:
         """(N, h, w) cosines; computed once for each class of each image."""

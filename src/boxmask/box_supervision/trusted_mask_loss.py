@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero
@@ -13,11 +14,17 @@ from boxmask.structures import Batch, LossSum, MaskSamples
 
 @dataclass(frozen=True, kw_only=True)
 class TrustedMaskLossSettings:
-    """The trusted-mask term has no knobs."""
+    """Settings of the trusted-mask term.
+
+    Attributes:
+        cross_entropy: add the mean cross-entropy over all cells, as SIM does for pasted objects.
+    """
+
+    cross_entropy: bool = False
 
     def build(self) -> "TrustedMaskLoss":
         """The loss."""
-        return TrustedMaskLoss()
+        return TrustedMaskLoss(self)
 
 
 class TrustedMaskLoss(WeakLoss):
@@ -25,6 +32,10 @@ class TrustedMaskLoss(WeakLoss):
 
     Source: CondInst (ECCV 2020), mask loss.
     """
+
+    def __init__(self, settings: TrustedMaskLossSettings | None = None) -> None:
+        super().__init__()
+        self.settings = settings or TrustedMaskLossSettings()
 
     def forward(self, context: LossContext) -> LossSum:
         """Zero where no object of the batch has a trusted mask."""
@@ -35,7 +46,12 @@ class TrustedMaskLoss(WeakLoss):
             return LossSum(total, torch.zeros_like(total.detach()))
         chosen = student.select(trusted)
         truth = masks_on_samples(context.batch, chosen)
-        total = dice_distance(chosen.logits.float().sigmoid(), truth.float()).sum()
+        logits, truth = chosen.logits.float(), truth.float()
+        distances = dice_distance(logits.sigmoid(), truth)  # (K,)
+        if self.settings.cross_entropy:
+            entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+            distances = distances + entropy.mean(dim=(1, 2))
+        total = distances.sum()
         return LossSum(total, torch.tensor(float(len(chosen)), device=total.device))
 
 

@@ -29,7 +29,16 @@ class WeakLoss(nn.Module):
 
     `forward` changes nothing; `update`, called once after the optimizer step, moves whatever
     the loss remembers (prototypes, banks).
+
+    Attributes:
+        needs_teacher: whether `forward` looks at `context.teacher`.
     """
+
+    needs_teacher = False
+
+    def augment(self, batch: Batch, progress: float) -> Batch:
+        """The batch to train on; most losses leave it alone."""
+        return batch
 
     def forward(self, context: LossContext) -> LossSum:
         """The loss of this batch; a zero with a graph where it has nothing to say."""

@@ -73,7 +73,7 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of a batch; stops with the pictures' names when it is not finite."""
         torch.manual_seed(_step_seed(self.settings.seed, self.current_epoch, batch_index))
-        losses, context = self.step(batch, self.progress)
+        losses, context = self.step(batch, self.progress, self.average.model)
         total = torch.stack(list(losses.values())).sum()
         if not bool(total.isfinite()):
             raise _not_finite(losses, batch, self.global_step)

@@ -1,11 +1,12 @@
 """One step of learning, top to bottom: read this first."""
 
+import torch
 from torch import Tensor, nn
 
 from boxmask.box_supervision.objective import Objective
 from boxmask.box_supervision.weak_loss import LossContext
-from boxmask.detectors.detector import Detector
-from boxmask.structures import Batch
+from boxmask.detectors.detector import Detector, SampleAssignment
+from boxmask.structures import Batch, MaskSamples
 
 
 class TrainingStep(nn.Module):
@@ -21,17 +22,35 @@ class TrainingStep(nn.Module):
         self.detector = detector
         self.objective = objective
 
-    def forward(self, batch: Batch, progress: float) -> tuple[dict[str, Tensor], LossContext]:
+    def forward(
+        self, batch: Batch, progress: float, teacher: Detector | None = None
+    ) -> tuple[dict[str, Tensor], LossContext]:
         """The losses of a batch, weighted, by name; their sum is what the gradient is of.
 
         Args:
             batch: images and boxes.
             progress: share of the run that is done, in 0..1.
+            teacher: moving average of the detector, in evaluation mode.
         """
+        batch = self.objective.augment(batch, progress)  # copy-paste, if a loss wants it
         outputs = self.detector(batch.images, batch.valid)  # features and raw predictions
         assignment = self.detector.assign(outputs, batch.targets)  # from boxes, never masks
         student = self.detector.mask_samples(outputs, assignment)  # (K, h, w) logits
         losses = self.detector.detection_losses(outputs, assignment, batch.targets)
-        context = LossContext(batch=batch, student=student, teacher=None, progress=progress)
+        context = LossContext(
+            batch=batch,
+            student=student,
+            teacher=self._ask(teacher, batch, assignment),
+            progress=progress,
+        )
         losses |= self.objective(context)
         return self.objective.reduce(losses, progress), context
+
+    @torch.no_grad()
+    def _ask(
+        self, teacher: Detector | None, batch: Batch, assignment: SampleAssignment
+    ) -> MaskSamples | None:
+        """The teacher's masks of the same samples, from its own features."""
+        if teacher is None or not self.objective.needs_teacher:
+            return None
+        return teacher.mask_samples(teacher(batch.images, batch.valid), assignment)

@@ -93,8 +93,8 @@ _BOXINST: tuple[dict[str, LossSettings], dict[str, Term]] = (
     },
     {
         "loss_projection": Term(),
-        "loss_pairwise": Term(ramp=1.0),
-        "loss_shape_prior": Term(until=1.0),
+        "loss_pairwise": Term(ramp=1.0, unit="warmup"),
+        "loss_shape_prior": Term(until=1.0, unit="warmup"),
     },
 )
 # Full-size models train as in the paper: SGD, batch 16, short side 640 to 800.

@@ -29,7 +29,7 @@ class Recipe:
     Attributes:
         detector: settings of the architecture.
         losses: settings of the weak losses by name, `loss_...`.
-        terms: weight and ramp of each of them; ramps in units of the warm-up (see `warmup_share`).
+        terms: weight and ramp of each of them.
         masks: whether training may read masks: "ignore" or "trusted".
         augmentation: how training pictures vary, and the size for scoring.
         optimizer: how weights move.
