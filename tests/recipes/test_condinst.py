@@ -9,7 +9,7 @@ from boxmask.errors import UserError
 from boxmask.recipes.condinst import condinst, with_trusted_masks
 
 
-@pytest.mark.parametrize("method", ["boxinst", "full"])
+@pytest.mark.parametrize("method", ["boxinst", "full", "sim"])
 def test_lite_recipe_builds_and_finds(method):
     recipe = condinst("condinst-lite0", method, 3, pretrained=False)
     detector = recipe.detector.build().eval()

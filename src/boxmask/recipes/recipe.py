@@ -7,6 +7,7 @@ from typing import Literal
 from boxmask.box_supervision.objective import Objective, Term
 from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
 from boxmask.box_supervision.projection_loss import ProjectionLossSettings
+from boxmask.box_supervision.self_correction_loss import SelfCorrectionSettings
 from boxmask.box_supervision.shape_prior_loss import ShapePriorLossSettings
 from boxmask.box_supervision.trusted_mask_loss import TrustedMaskLossSettings
 from boxmask.data.transforms import AugmentationSettings
@@ -14,7 +15,11 @@ from boxmask.detectors.condinst import CondInstSettings
 from boxmask.engine.optimizer import OptimizerSettings
 
 LossSettings = (
-    ProjectionLossSettings | PairwiseLossSettings | ShapePriorLossSettings | TrustedMaskLossSettings
+    ProjectionLossSettings
+    | PairwiseLossSettings
+    | SelfCorrectionSettings
+    | ShapePriorLossSettings
+    | TrustedMaskLossSettings
 )
 
 
