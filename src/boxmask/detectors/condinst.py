@@ -47,6 +47,8 @@ class CondInstSettings:
         mask_channels: mask features D. Paper: 8 with full masks, 16 with boxes.
         mask_norm: "group", or "batch" as published.
         fine_masks: mask features at stride 4 with the backbone's help; published: at stride 8.
+        mask_score_power: detections' scores are multiplied by the mean score of their mask's
+            foreground to this power; clear masks come first. Published: 0.
         samples_per_image: how many points of an image train masks. Published: 64.
     """
 
@@ -58,6 +60,7 @@ class CondInstSettings:
     mask_channels: int = 16
     mask_norm: str = "group"
     fine_masks: bool = False
+    mask_score_power: float = 0.0
     samples_per_image: int = 64
 
     def build(self) -> "CondInst":
@@ -245,20 +248,32 @@ class CondInstHeads(nn.Module):
         logits = self.mask_logits(outputs, torch.full_like(position, image), position)
         height, width = logits.shape[-2:]
         frame = boxes.new_tensor([0, 0, width * self.mask_stride, height * self.mask_stride])
-        return Detections(
+        mask_scores = logits.sigmoid()
+        found = Detections(
             boxes=boxes,
-            scores=scores,
+            scores=scores * mean_foreground_score(mask_scores) ** self.settings.mask_score_power,
             labels=labels,
-            mask_scores=logits.sigmoid(),
+            mask_scores=mask_scores,
             frames=frame.expand(len(boxes), 4),
             image_size=image_size,
         )
+        return found.select(found.scores.argsort(descending=True, stable=True))
 
     def _scores(self, points: PointOutputs, image_index: Tensor, position: Tensor) -> Tensor:
         """(K,) best class score times centre-ness of points, no graph."""
         classes = points.class_logits[image_index, position].detach().float().amax(dim=-1)
         center = points.centerness_logits[image_index, position].detach().float()
         return classes.sigmoid() * center.sigmoid()
+
+
+def mean_foreground_score(mask_scores: Tensor) -> Tensor:
+    """Mean of the scores above one half of each (N, h, w) mask: (N,), 0 for an empty one.
+
+    Source: SOLOv2 (NeurIPS 2020), maskness.
+    """
+    foreground = mask_scores > 0.5
+    total = (mask_scores * foreground).sum(dim=(1, 2))
+    return total / foreground.sum(dim=(1, 2)).clamp(min=1)
 
 
 def _sample_assignment(
