@@ -209,9 +209,10 @@ def test_two_processes_train_like_one(shapes, tmp_path):
     )  # fmt: skip
     assert two.metrics["box_ap"] is not None
     first, second = weights(one.best), weights(two.best)
-    for name, value in first.items():
-        if value.is_floating_point():
-            torch.testing.assert_close(value, second[name], rtol=0.05, atol=2e-3)
+    gaps = torch.cat([(v - second[n]).abs().flatten() for n, v in first.items()])
+    # AdamW's first steps have the gradient's sign: a rounding error can turn a tiny one around.
+    assert gaps.mean() < 2e-4
+    assert gaps.max() < 0.02
 
 
 @pytest.mark.slow

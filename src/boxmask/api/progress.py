@@ -16,15 +16,20 @@ def quiet_lightning() -> None:
     """Silences Lightning's notices; errors stay."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    for part in ("does not have many workers", "ModelCheckpoint", "Checkpoint directory",
-                 "no `val_dataloader`", "log_every_n_steps", "Unable to serialize"):  # fmt: skip
-        warnings.filterwarnings("ignore", message=f".*{part}.*")
-    warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
 
 
-def progress_callback(say: Callable[[str], None]) -> list[Callback]:
+def progress_callbacks(say: Callable[[str], None]) -> list[Callback]:
     """A live bar on a terminal, a line now and then elsewhere."""
-    return [LiveBar()] if sys.stderr.isatty() else [TimeLines(say)]
+    return [Quiet(), LiveBar() if sys.stderr.isatty() else TimeLines(say)]
+
+
+class Quiet(Callback):
+    """Silences Lightning in every process of a run."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Before anything else happens."""
+        quiet_lightning()
 
 
 class LiveBar(Callback):

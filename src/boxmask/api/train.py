@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from boxmask.api.options import TrainOptions, options_from
 from boxmask.api.plan import RunPlan, introduction, plan_recipe, plan_run
-from boxmask.api.progress import progress_callback, quiet_lightning
+from boxmask.api.progress import progress_callbacks, quiet_lightning
 from boxmask.api.run_files import Journal, Say, free_folder, resumed_options, saved_options
 from boxmask.api.workers import free_workers
 from boxmask.data.dataset import RecordDataset
@@ -203,7 +203,7 @@ def _callbacks(run: _Run) -> list[Callback]:
         enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
-    return [recorder, checkpoint, *progress_callback(run.say)]
+    return [recorder, checkpoint, *progress_callbacks(run.say)]
 
 
 def _finish(run: _Run) -> TrainedRun:
