@@ -176,7 +176,7 @@ class CheckOptions:
         out: Folder of pictures and problems.csv. Default: runs/check/NAME.
     """
 
-    image_size: int = 256
+    image_size: int = 320
     out: Path | None = None
 
     def __post_init__(self) -> None:

@@ -1,0 +1,162 @@
+"""The pseudo mask loss as a whole: prototypes wait for pixels, repeats change nothing."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from boxmask.box_supervision.copy_paste_bank import CopyPasteSettings
+from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
+from boxmask.box_supervision.self_correction_loss import SelfCorrectionSettings
+from boxmask.box_supervision.weak_loss import LossContext
+from boxmask.structures import Batch, MaskSamples, Targets
+
+HEIGHT, WIDTH, CELL = 16, 20, 4
+
+
+def batch_with(*boxes_of_images):
+    targets = []
+    for boxes in boxes_of_images:
+        rows = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+        targets.append(Targets.from_boxes(rows, torch.zeros(len(rows), dtype=torch.int64)))
+    count = len(targets)
+    size = (HEIGHT * CELL, WIDTH * CELL)
+    return Batch(
+        images=torch.rand(count, 3, *size),
+        valid=torch.ones(count, *size, dtype=torch.bool),
+        targets=tuple(targets),
+        image_sizes=(size,) * count,
+        scales=torch.ones(count, 2),
+        indices=tuple(range(count)),
+    )
+
+
+def samples_for(batch, repeats=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    boxes = torch.cat([t.boxes for t in batch.targets])
+    image = torch.arange(len(batch)).repeat_interleave(
+        torch.tensor([len(t) for t in batch.targets])
+    )
+    logits = torch.randn(len(boxes), HEIGHT, WIDTH, generator=generator) * 4
+    features = torch.randn(len(batch), 8, HEIGHT // 2, WIDTH // 2, generator=generator)
+    index = torch.arange(len(boxes)).repeat_interleave(repeats)
+    frame = torch.tensor([0.0, 0.0, WIDTH * CELL, HEIGHT * CELL])
+    return MaskSamples(
+        logits=logits[index].requires_grad_(True),
+        boxes=boxes[index],
+        tight=torch.ones(len(index), 2, dtype=torch.bool),
+        labels=torch.zeros(len(index), dtype=torch.int64),
+        image_index=image[index],
+        instance_index=index,
+        frames=frame.expand(len(index), 4),
+        predicted_boxes=boxes[index],
+        scores=torch.ones(len(index)),
+        features=features,
+    )
+
+
+def context_for(batch, *, progress=0.5, repeats=1):
+    student, teacher = samples_for(batch, repeats), samples_for(batch, repeats, seed=1)
+    return LossContext(batch=batch, student=student, teacher=teacher, progress=progress)
+
+
+BATCH = batch_with([[4, 4, 40, 50]], [[8, 8, 60, 60], [30, 10, 76, 40]])
+
+
+def build(**settings):
+    return SelfCorrectionSettings(num_classes=2, channels=8, **settings).build()
+
+
+def test_nothing_is_learned_before_a_class_has_prototypes():
+    loss, context = build(), context_for(BATCH)
+    first = loss(context)
+    assert float(first.total) == 0.0
+    assert float(first.count) == 0.0
+    first.total.backward()  # a graph is there all the same
+    loss.update(context)
+    assert loss.bank.seen.tolist() == [True, False]
+    later = loss(context)
+    assert float(later.total) > 0
+    assert float(later.count) == 3
+
+
+def test_repeating_every_sample_changes_neither_prototypes_nor_mean():
+    values = []
+    for repeats in (1, 5):
+        loss = build()
+        context = context_for(BATCH, repeats=repeats)
+        loss(context)
+        loss.update(context)
+        result = loss(context)
+        values.append((loss.bank.vectors.clone(), float(result.total / result.count)))
+    torch.testing.assert_close(values[0][0], values[1][0])
+    assert values[0][1] == pytest.approx(values[1][1], rel=1e-5)
+
+
+def test_forward_changes_no_state():
+    loss, context = build(copy_paste=CopyPasteSettings(capacity=2)), context_for(BATCH)
+    before = {k: v.clone() for k, v in loss.state_dict().items() if isinstance(v, torch.Tensor)}
+    loss(context)
+    for name, value in before.items():
+        assert torch.equal(loss.state_dict()[name], value)
+
+
+def test_bank_fills_after_the_warmup_from_pictures_without_pastes():
+    loss = build(copy_paste=CopyPasteSettings(capacity=2, probability=1.0), warmup=0.1)
+    early = context_for(BATCH, progress=0.05)
+    loss(early)
+    loss.update(early)
+    assert loss.paste_bank is not None
+    assert len(loss.paste_bank) == 0
+    late = context_for(BATCH, progress=0.5)
+    loss(late)
+    loss.update(late)
+    assert len(loss.paste_bank) == 2
+    pasted = loss.augment(BATCH, 0.5)
+    kept = list(loss.paste_bank.pictures)
+    if pasted.num_instances > BATCH.num_instances:
+        context = context_for(pasted)
+        loss(context)
+        loss.update(context)
+        assert list(loss.paste_bank.pictures)[-1] is kept[-1]
+
+
+def test_no_objects_give_a_zero_with_a_graph():
+    loss, context = build(), context_for(batch_with([], []))
+    result = loss(context)
+    result.total.backward()
+    assert float(result.total) == 0.0
+    loss.update(context)
+
+
+def test_state_goes_through_a_checkpoint():
+    loss, context = build(copy_paste=CopyPasteSettings(capacity=2)), context_for(BATCH)
+    for _ in range(2):
+        loss(context)
+        loss.update(context)
+    other = build(copy_paste=CopyPasteSettings(capacity=2))
+    other.load_state_dict(loss.state_dict())
+    assert torch.equal(other.bank.vectors, loss.bank.vectors)
+    first, second = loss(context), other(context)
+    assert float(first.total) == float(second.total)
+
+
+def test_without_a_teacher_the_error_says_so():
+    context = replace(context_for(BATCH), teacher=None)
+    with pytest.raises(ValueError, match="needs a teacher"):
+        build()(context)
+    with pytest.raises(ValueError, match="needs a teacher"):
+        PairwiseLossSettings(feature_threshold=0.1).build()(context)
+
+
+def test_equal_features_widen_the_colour_gate():
+    """With equal features a product of 0.1 is a LAB distance of 4.61, against 2.41 at 0.3."""
+    context = context_for(BATCH)
+    assert context.teacher is not None
+    same = torch.ones(2, 8, HEIGHT, WIDTH)
+    alike = replace(context, teacher=replace(context.teacher, features=same))
+    color = PairwiseLossSettings().build().similar(alike, CELL)
+    product = PairwiseLossSettings(feature_threshold=0.1).build().similar(alike, CELL)
+    assert (product | ~color).all()
+    expected = PairwiseLossSettings(color_threshold=0.1).build().similar(alike, CELL)
+    assert torch.equal(product, expected)
