@@ -24,10 +24,10 @@ def test_weights_by_hand():
     predicted = torch.cat([boxes_with_iou(0.9), boxes_with_iou(0.5)])
     given = boxes_with_iou(1.0).expand(2, 4)
     same = torch.zeros(2, dtype=torch.int64)
-    found = positive_weights(predicted, given, same, 5.0)
+    found = positive_weights(predicted, given, same, 1, sharpness=5.0)
     assert found.tolist() == pytest.approx([0.880797, 0.119203], abs=1e-5)
-    assert positive_weights(predicted, given, same, 0.0).tolist() == [0.5, 0.5]
-    apart = positive_weights(predicted, given, torch.tensor([0, 1]), 5.0)
+    assert positive_weights(predicted, given, same, 1, sharpness=0.0).tolist() == [0.5, 0.5]
+    apart = positive_weights(predicted, given, torch.tensor([0, 1]), 2, sharpness=5.0)
     assert apart.tolist() == [1.0, 1.0]
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from boxmask.ops.boxes import paired_iou
+from boxmask.ops.groups import shares_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,12 @@ class PseudoMasks:
 
 
 def positive_weights(
-    predicted_boxes: Tensor, boxes: Tensor, instance_index: Tensor, sharpness: float
+    predicted_boxes: Tensor,
+    boxes: Tensor,
+    instance_index: Tensor,
+    num_instances: int,
+    *,
+    sharpness: float,
 ) -> Tensor:
     """Weights of samples by the fit of their predicted boxes; they sum to 1 within an object.
 
@@ -70,6 +76,7 @@ def positive_weights(
         predicted_boxes: (K, 4).
         boxes: (K, 4) given box of each sample's object.
         instance_index: (K,) object of each sample.
+        num_instances: N.
         sharpness: mu; 0 weighs all samples alike.
 
     Returns:
@@ -78,9 +85,7 @@ def positive_weights(
     Source: SIM (CVPR 2023), equation 6. The published code has the plain mean instead.
     """
     raw = torch.exp(sharpness * (paired_iou(predicted_boxes, boxes) - 1))
-    size = int(instance_index.max()) + 1 if len(instance_index) else 0
-    total = raw.new_zeros(size).index_add_(0, instance_index, raw)
-    return raw / total[instance_index]
+    return shares_within(raw, instance_index, num_instances)
 
 
 def weighted_masks(

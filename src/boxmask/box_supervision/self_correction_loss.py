@@ -125,7 +125,11 @@ class SelfCorrectionLoss(WeakLoss):
         counts = torch.tensor([len(t) for t in targets], device=labels.device)
         image_index = torch.arange(len(targets), device=labels.device).repeat_interleave(counts)
         weights = positive_weights(
-            teacher.predicted_boxes, teacher.boxes, teacher.instance_index, settings.sharpness
+            teacher.predicted_boxes,
+            teacher.boxes,
+            teacher.instance_index,
+            len(labels),
+            sharpness=settings.sharpness,
         )
         instance, known = weighted_masks(
             teacher.logits.float().sigmoid(), weights, teacher.instance_index, len(labels)

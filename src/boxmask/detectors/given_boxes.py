@@ -10,6 +10,7 @@ from torch import Tensor
 
 from boxmask.detectors.detector import Detector
 from boxmask.ops.boxes import TINY, paired_iou
+from boxmask.ops.groups import shares_within
 from boxmask.structures import MaskSamples, Targets
 
 # How much a sample whose predicted box fits the given one outweighs the others (SIM, equation 6).
@@ -154,8 +155,7 @@ def sample_weights(samples: MaskSamples, num_instances: int) -> Tensor:
     """
     fit = paired_iou(samples.predicted_boxes, samples.boxes)
     raw = samples.scores.clamp(min=TINY) * torch.exp(FIT_SHARPNESS * (fit - 1))
-    total = raw.new_zeros(num_instances).index_add_(0, samples.instance_index, raw)
-    return raw / total[samples.instance_index]
+    return shares_within(raw, samples.instance_index, num_instances)
 
 
 def _certainty(mask_scores: Tensor, inside: Tensor) -> Tensor:
