@@ -6,10 +6,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxmask.data.box_pixels import ellipse_in_box, encode_in_box, mask_in_box, pixels_of_box
+from boxmask.data.box_pixels import (
+    ellipse_in_box,
+    encode_in_box,
+    fitted_threshold,
+    pixels_of_box,
+    scores_in_box,
+)
 from boxmask.data.masks import decode_segmentation, encode_mask
 from boxmask.detectors.given_boxes import BoxMask, _parts
-from boxmask.labeler.object_masks import best_score, object_mask
+from boxmask.labeler.object_masks import object_mask
 from boxmask.ops.masks import paste_mask
 
 SIZE = (40, 60)
@@ -93,12 +99,15 @@ def test_the_thinnest_boxes_get_a_mask(box):
     assert pixels.any()
 
 
-def test_the_best_score_is_that_of_the_boxs_cells():
-    scores = torch.zeros(16, 16)
-    scores[0, 0], scores[4, 4] = 0.9, 0.4
-    assert best_score(box_mask(scores), (1.0, 1.0), pixels_of_box((16, 16, 18, 18), SIZE)) == (
-        pytest.approx(0.4)
-    )
+def test_the_threshold_is_the_one_that_reaches_the_sides():
+    scores = np.full((10, 12), 0.1, dtype=np.float32)
+    scores[3:7, 3:9] = 0.9
+    assert fitted_threshold(scores) == 0.5  # no threshold reaches further
+    scores[:, 5] = 0.42
+    scores[5, :] = 0.42
+    assert fitted_threshold(scores) == pytest.approx(0.4)
+    scores[scores > 0] = 0.05
+    assert fitted_threshold(scores) == 0.5
 
 
 @given(st.integers(0), st.tuples(*[st.floats(0, 60)] * 4), st.floats(0.3, 3), st.floats(0.1, 0.9))
@@ -111,7 +120,7 @@ def test_drawing_near_the_box_alone_changes_nothing(seed, corners, scale, thresh
         pixels_of_box((x1, y1, x2, y2), SIZE),
     )
     whole = paste_mask(scores, frame, (scale, scale), SIZE, threshold=threshold).numpy()
-    near = mask_in_box(scores, frame, (scale, scale), (SIZE, place), threshold=threshold)
+    near = scores_in_box(scores, frame, (scale, scale), place) > threshold
     assert np.count_nonzero(near != whole[place]) <= 1  # rounding at the very threshold
 
 

@@ -5,14 +5,20 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from boxmask.data.masks import coco_mask
-from boxmask.ops.masks import paste_mask
 
 Place = tuple[slice, slice]
 """Rows and columns of a picture."""
+
+THRESHOLDS = (0.5, 0.45, 0.55, 0.4, 0.6, 0.35, 0.65, 0.3, 0.7, 0.25, 0.2)
+"""That a mask in a known box may have, the preferred first."""
+
+LEAST_GAIN = 0.01
+"""Share of the box, in 0..1, that another threshold must reach more to be preferred."""
 
 
 def pixels_of_box(box: Sequence[float] | NDArray[Any], image_size: tuple[int, int]) -> Place:
@@ -26,61 +32,52 @@ def pixels_of_box(box: Sequence[float] | NDArray[Any], image_size: tuple[int, in
     return _centers_between(y1, y2, image_size[0]), _centers_between(x1, x2, image_size[1])
 
 
-def mask_in_box(
-    mask_scores: Tensor,
-    frame: Tensor,
-    scale: tuple[float, float],
-    picture: tuple[tuple[int, int], Place],
-    *,
-    threshold: float = 0.5,
-) -> NDArray[np.bool_]:
-    """The part of a mask that lies in a box, at the size of the picture.
+def scores_in_box(
+    mask_scores: Tensor, frame: Tensor, scale: tuple[float, float], place: Place
+) -> NDArray[np.float32]:
+    """Scores of a mask at the pixels of a box.
 
     Args:
         mask_scores: (h, w) in 0..1, on the CPU.
         frame: (4,) region of the network's input that the map covers, in input pixels.
         scale: (x, y) input pixels for each pixel of the picture.
-        picture: (height, width) of the picture, and the pixels of the box.
-        threshold: score above which a pixel is foreground, in 0..1.
+        place: rows and columns of the picture.
 
     Returns:
-        (rows of the box, columns of the box) bool.
-    """
-    image_size, place = picture
-    # Only the cells around the box are drawn, with the neighbours that interpolation needs.
-    parts = [
-        slice(max(cells.start - 1, 0), min(cells.stop + 1, count))
-        for cells, count in zip(
-            cells_of_pixels(mask_scores, frame, scale, place), mask_scores.shape, strict=True
-        )
-    ]
-    rows, columns = parts
-    height, width = mask_scores.shape
-    cell = (frame[2:] - frame[:2]) / frame.new_tensor([width, height])
-    start = frame.new_tensor([columns.start, rows.start])
-    stop = frame.new_tensor([columns.stop, rows.stop])
-    near = torch.cat([frame[:2] + start * cell, frame[:2] + stop * cell])  # (4,)
-    drawn = paste_mask(mask_scores[rows, columns], near, scale, image_size, threshold=threshold)
-    return drawn.numpy()[place]
-
-
-def cells_of_pixels(
-    mask_scores: Tensor, frame: Tensor, scale: tuple[float, float], place: Place
-) -> Place:
-    """Rows and columns of a mask's cells that the centres of some pixels lie in.
-
-    Args:
-        mask_scores: (h, w).
-        frame: (4,) region of the network's input that it covers, in input pixels.
-        scale: (x, y) input pixels for each pixel of the picture.
-        place: rows and columns of the picture.
+        (rows of the box, columns of the box) in 0..1, bilinear, 0 outside the frame.
     """
     x1, y1, x2, y2 = frame.tolist()
-    height, width = mask_scores.shape
-    return (
-        _cells(place[0], scale[1], (y1, y2), height),
-        _cells(place[1], scale[0], (x1, x2), width),
-    )
+    rows, columns = (torch.arange(side.start, side.stop) + 0.5 for side in place)
+    down = (rows * scale[1] - y1) / (y2 - y1) * 2 - 1
+    across = (columns * scale[0] - x1) / (x2 - x1) * 2 - 1
+    grid = torch.stack(torch.meshgrid(down, across, indexing="ij")[::-1], dim=-1)  # (r, c, 2)
+    drawn = F.grid_sample(
+        mask_scores[None, None].float(), grid[None], padding_mode="border", align_corners=False
+    )[0, 0]
+    return (drawn * (grid.abs() <= 1).all(dim=-1)).numpy()
+
+
+def fitted_threshold(scores: NDArray[np.float32]) -> float:
+    """The threshold at which a mask reaches the sides of its box best.
+
+    The given box is known to touch the object on all four sides. Where the mask at 0.5 falls
+    short of them, or only a stray pixel reaches them, another threshold may fit better; 0.5 and
+    what is near it win ties.
+
+    Args:
+        scores: (rows, columns) in 0..1 at the pixels of the box.
+
+    Returns:
+        One of `THRESHOLDS`; 0.5 where no mask has a pixel.
+    """
+    best, chosen = 0.0, THRESHOLDS[0]
+    for threshold in THRESHOLDS:
+        mask = scores > threshold
+        extent = [_extent(np.flatnonzero(mask.any(axis=axis))) for axis in (0, 1)]
+        reached = extent[0] * extent[1] / mask.size
+        if reached > best + LEAST_GAIN:
+            best, chosen = reached, threshold
+    return chosen
 
 
 def encode_in_box(
@@ -122,16 +119,11 @@ def ellipse_in_box(place: Place) -> NDArray[np.bool_]:
     return x**2 + y**2 <= 1
 
 
+def _extent(where: NDArray[np.intp]) -> int:
+    """How many places lie from the first to the last, both included."""
+    return int(where[-1] - where[0] + 1) if len(where) else 0
+
+
 def _centers_between(low: float, high: float, length: int) -> slice:
     first = min(max(int(np.ceil(low - 0.5)), 0), length - 1)
     return slice(first, max(min(int(np.ceil(high - 0.5)), length), first + 1))
-
-
-def _cells(pixels: slice, scale: float, span: tuple[float, float], count: int) -> slice:
-    """Cells along one side of a map that covers `span`, for the pixels of a picture."""
-    cell = (span[1] - span[0]) / count
-    first, last = (
-        min(max(int(((pixel + 0.5) * scale - span[0]) / cell), 0), count - 1)
-        for pixel in (pixels.start, pixels.stop - 1)
-    )
-    return slice(first, last + 1)

@@ -7,7 +7,12 @@ import numpy as np
 import torch
 
 from boxmask import ranks
-from boxmask.data.box_pixels import encode_in_box, mask_in_box, pixels_of_box
+from boxmask.data.box_pixels import (
+    encode_in_box,
+    fitted_threshold,
+    pixels_of_box,
+    scores_in_box,
+)
 from boxmask.data.loader import LoaderSettings, plain_loader
 from boxmask.data.masks import decode_segmentation, encode_mask, has_mask
 from boxmask.data.records import ImageRecord
@@ -56,7 +61,8 @@ def picture_results(
     for mask in each_box_mask(detector, outputs, batch.targets):
         image_size = records[batch.indices[mask.image]].image_size
         place = pixels_of_box(given[mask.image][mask.position], image_size)
-        inside = mask_in_box(mask.mask_scores, mask.frame, scales[mask.image], (image_size, place))
+        scores = scores_in_box(mask.mask_scores, mask.frame, scales[mask.image], place)
+        inside = scores > fitted_threshold(scores)
         rles[mask.image].append(encode_in_box(inside, place, image_size))
         confidences[mask.image].append(mask.confidence)
     return [

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import torch
 
 from boxmask.data.box_pixels import (
+    THRESHOLDS,
     Place,
-    cells_of_pixels,
     ellipse_in_box,
     encode_in_box,
-    mask_in_box,
+    fitted_threshold,
     pixels_of_box,
+    scores_in_box,
 )
 from boxmask.data.records import ImageRecord
 from boxmask.detectors.detector import Detector
@@ -79,16 +80,15 @@ def object_mask(
         image_size: (height, width) of the picture.
         place: the pixels of the box.
     """
-    picture = (image_size, place)
     confidence, note = mask.confidence, ""
-    inside = mask_in_box(mask.mask_scores, mask.frame, scale, picture)
-    if not inside.any():
-        best = best_score(mask, scale, place)
-        threshold = best * LOWERED_SHARE
-        if best > LEAST_SCORE:
-            inside = mask_in_box(mask.mask_scores, mask.frame, scale, picture, threshold=threshold)
+    scores = scores_in_box(mask.mask_scores, mask.frame, scale, place)
+    best = float(scores.max())
+    threshold = fitted_threshold(scores)
+    if best <= THRESHOLDS[0]:
+        threshold = best * LOWERED_SHARE if best > LEAST_SCORE else 1.0
         confidence = min(confidence, best)
         note = f"empty at 0.5; threshold lowered to {threshold:.3g}"
+    inside = scores > threshold
     if not inside.any():
         inside, confidence = ellipse_in_box(place), 0.0
         note = "the model finds nothing here; ellipse of the box"
@@ -97,9 +97,3 @@ def object_mask(
         confidence=round(confidence, CONFIDENCE_DECIMALS),
         note=note,
     )
-
-
-def best_score(mask: BoxMask, scale: tuple[float, float], place: Place) -> float:
-    """The largest score, in 0..1, of the cells that a box's pixels lie in."""
-    rows, columns = cells_of_pixels(mask.mask_scores, mask.frame, scale, place)
-    return float(mask.mask_scores[rows, columns].max())
