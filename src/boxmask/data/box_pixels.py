@@ -17,7 +17,7 @@ Place = tuple[slice, slice]
 THRESHOLDS = (0.5, 0.45, 0.55, 0.4, 0.6, 0.35, 0.65, 0.3, 0.7, 0.25, 0.2)
 """That a mask in a known box may have, the preferred first."""
 
-LEAST_GAIN = 0.01
+LEAST_GAIN = 0.05
 """Share of the box, in 0..1, that another threshold must reach more to be preferred."""
 
 
