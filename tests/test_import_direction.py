@@ -11,6 +11,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "boxmask"
 LAYERS = (
     {"ranks", "structures", "errors"},
     {"ops"},
+    {"prototypes"},
     {"data", "backbones"},
     {"necks"},
     {"detectors", "box_supervision"},
