@@ -104,7 +104,6 @@ def _fit(run: _Run) -> None:
     recipe, plan, options = run.recipe, run.plan, run.options
     quiet_lightning()
     pl.seed_everything(options.seed, verbose=False)
-    torch.set_flush_denormal(True)  # numbers next to zero slow processors down
     module = TrainingModule(
         recipe.detector.build(),
         recipe.build_objective(plan.total_steps),
@@ -131,6 +130,7 @@ def _fit(run: _Run) -> None:
         enable_progress_bar=False,
         num_sanity_val_steps=0,
     )
+    torch.set_flush_denormal(True)  # numbers next to zero slow processors down
     try:
         trainer.fit(
             module,
@@ -145,6 +145,8 @@ def _fit(run: _Run) -> None:
             where=str(error).splitlines()[0],
             fix="split the batch with --accumulate 2 (or more), or lower --image-size",
         ) from error
+    finally:
+        torch.set_flush_denormal(False)  # the process is not ours alone
 
 
 def _training_data(run: _Run) -> TrainingData:
