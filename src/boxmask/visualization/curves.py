@@ -24,6 +24,7 @@ LINE_COLORS = ("#1a8fe3", "#e8475c", "#2aa876", "#f0a020", "#8457d6")
 WARMUP_COLOR = "#f3e3c3"
 TEXT_COLOR = "#30343c"
 
+SPEED = "train/rate"  # optimizer steps a second
 # Title of each panel of scores, and the columns it shows where the run has them.
 SCORE_PANELS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("average precision", ("box_ap", "mask_ap")),
@@ -173,7 +174,9 @@ def _panels(columns: dict[str, Column]) -> list[tuple[str, dict[str, Column]]]:
     scores = {name for _, names in SCORE_PANELS for name in names}
     for name, values in columns.items():
         term = name.removeprefix("train/")
-        if term.startswith("loss") or (term != name and term not in scores):
+        if name == SPEED:
+            panels.append(("steps a second", {name: values}))
+        elif term.startswith("loss") or (term != name and term not in scores):
             term = term.removeprefix("loss").strip("_/ ").replace("_", " ")
             panels.append((f"loss: {term}" if term else "loss", {name: values}))
     rates = {name: v for name, v in columns.items() if name.startswith("learning_rate")}
