@@ -160,6 +160,24 @@ def test_data_without_val_split_trains_and_keeps_the_last_weights(shapes, tmp_pa
     assert any("no val split" in line for line in lines)
 
 
+def test_pictures_can_be_put_aside_for_scoring(shapes, tmp_path):
+    lone = tmp_path / "lone"
+    lone.mkdir()
+    (lone / "images").symlink_to(shapes / "images")
+    (lone / "train.json").write_text((shapes / "train.json").read_text())
+    run = train(lone, say=silent, epochs=1, val_fraction=0.4, out=tmp_path / "run", **TINY)
+    assert "box_ap" in run.metrics
+
+
+def test_resuming_a_finished_run_says_so(finished):
+    lines = []
+    before = finished.best.read_bytes()
+    again = train(say=lines.append, out=finished.dir, resume=True)
+    assert "all epochs of this run are done already" in lines
+    assert again.metrics == finished.metrics
+    assert finished.best.read_bytes() == before
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_pictures_names(shapes, tmp_path, monkeypatch):
     from boxmask.box_supervision.projection_loss import ProjectionLoss
     from boxmask.structures import LossSum
@@ -185,6 +203,11 @@ def test_a_loss_that_is_not_finite_stops_with_the_pictures_names(shapes, tmp_pat
         ({"model": "condinst-nonsense"}, "no timm model"),
         ({"model": "yolo"}, "no model is called"),
         ({"batch": 3, "accumulate": 2}, "multiple of 2"),
+        ({"method": "foo"}, "expected one of boxinst, full"),
+        ({"precision": "64"}, "expected one of auto, 32"),
+        ({"epochs": "3"}, "epochs: expected a whole number"),
+        ({"val_fraction": 1.0}, "below 1"),
+        ({"accelerator": "gpu", "devices": 99}, "99 GPUs were asked for"),
     ],
 )
 def test_bad_options_say_what_to_do(shapes, tmp_path, options, message):

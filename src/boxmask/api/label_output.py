@@ -87,7 +87,11 @@ def summary(report: LabelReport, progress: LabelProgress, review: Path, table: P
         f"{LOOSE}     {progress.rate:.1f} images/s",
     ]
     if report.num_noted:
-        lines.append(f"! {report.num_noted} masks are guesses (column note of {table.name})")
+        lines.insert(
+            1,
+            f"! {report.num_noted} of {report.num_masks} masks are guesses, because the model "
+            f"found nothing (column note of {table.name})",
+        )
     if progress.unreadable:
         lines.append(f"! left out: {len(progress.unreadable)} unreadable pictures, such as")
         lines += [f"  {reason}" for reason in progress.unreadable[:SHOWN_UNREADABLE]]

@@ -11,6 +11,14 @@ Precision = Literal["auto", "32", "bf16", "16"]
 LabelFormat = Literal["coco", "yolo", "voc"]
 
 
+TRAIN_CHOICES = {
+    "method": ("boxinst", "full"),
+    "accelerator": ("auto", "cpu", "gpu"),
+    "precision": ("auto", "32", "bf16", "16"),
+    "use_masks": ("ignore", "trusted"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """How a run is trained.
@@ -34,6 +42,8 @@ class TrainOptions:
             mask learn from it, the others from their boxes.
         pretrained: Start from ImageNet weights.
         skip_bad: Train without the annotations and pictures that have errors.
+        val_fraction: Share of the pictures, 0 to 1, to put aside for scoring where the data has
+            no val split.
         out: The run's folder. Default: runs/DATA-METHOD-NUMBER.
         resume: Go on with the run in --out.
         overwrite: Start anew in a folder that has a run.
@@ -54,20 +64,28 @@ class TrainOptions:
     use_masks: Literal["ignore", "trusted"] = "ignore"
     pretrained: bool = True
     skip_bad: bool = False
+    val_fraction: float = 0.0
     out: Path | None = None
     resume: bool = False
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("method", "accelerator", "precision", "use_masks"):
+            _one_of(name, getattr(self, name), TRAIN_CHOICES[name])
+        for name in ("epochs", "batch", "accumulate", "devices", "image_size", "workers", "seed"):
+            _whole_number(name, getattr(self, name))
         for name in ("epochs", "batch", "accumulate", "devices"):
             _at_least(name, getattr(self, name), 1)
+        if not 0 <= self.val_fraction < 1:
+            raise UserError(f"val_fraction: expected 0 up to below 1, got {self.val_fraction}")
         _at_least("image_size", self.image_size, 64)
         _at_least("workers", self.workers, 0)
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise UserError(f"learning_rate: expected more than 0, got {self.learning_rate}")
         if self.resume and self.out is None:
             raise UserError(
-                "resume needs to know which run to go on with", fix="name its folder with --out"
+                "resume needs to know which run to go on with",
+                fix="boxmask train --resume RUN, or name its folder with --out",
             )
         if self.resume and self.overwrite:
             raise UserError("resume and overwrite exclude each other", fix="pass one of them")
@@ -202,6 +220,11 @@ def options_from(kind: type, given: dict[str, Any]) -> Any:
     if isinstance(given.get("out"), str):
         given = {**given, "out": Path(given["out"])}
     return kind(**given)
+
+
+def _whole_number(name: str, value: object) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise UserError(f"{name}: expected a whole number, got {value!r}")
 
 
 def _at_least(name: str, value: float | None, least: float) -> None:

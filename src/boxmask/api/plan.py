@@ -74,6 +74,7 @@ def plan_run(data: DataFolder, recipe: Recipe, options: TrainOptions) -> RunPlan
     train = data.splits.get("train")
     if train is None or not train.num_instances:
         raise UserError("there is no training picture with a box", where=str(data.root))
+    _check_devices(options)
     parts = options.devices * options.accumulate
     if recipe.batch % parts:
         raise UserError(
@@ -123,7 +124,10 @@ def introduction(
         lines.append(f"left out: {left_out} annotations or pictures with errors, such as")
         lines += [f"  {problem}" for problem in data.errors[:10]]
     if val is None:
-        lines.append("no val split: nothing is scored, the last weights are kept")
+        lines.append(
+            "no val split: nothing is scored, the last weights are kept; "
+            "--val-fraction 0.2 puts pictures aside"
+        )
     if recipe.batch < 4:
         lines.append("! batches under 4 pictures learn badly: --accumulate makes larger ones cheap")
     return lines
@@ -143,13 +147,28 @@ def _check_masks(train: DataSplit, options: TrainOptions) -> None:
             f"full supervision needs a mask for each box; {train.num_instances - found} of "
             f"{train.num_instances} have none",
             where=str(train.source),
-            fix="train with --method boxinst --use-masks trusted",
+            fix="train with --method boxinst"
+            + (" --use-masks trusted: it uses those that are there" if found else ""),
         )
     if not found:
         raise UserError(
             "there is no mask to trust in the training data",
             where=str(train.source),
             fix="leave out --use-masks",
+        )
+
+
+def _check_devices(options: TrainOptions) -> None:
+    """GPUs that were asked for must be there."""
+    if options.accelerator != "gpu":
+        return
+    number = torch.cuda.device_count()
+    if number < options.devices:
+        raise UserError(
+            f"{options.devices} GPUs were asked for and {number} can be used",
+            fix="lower --devices"
+            if number
+            else "train with --accelerator cpu; a GPU needs its driver and a CUDA build of torch",
         )
 
 

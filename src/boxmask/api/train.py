@@ -80,14 +80,17 @@ def train(data: Path | str | None = None, *, say: Say = print, **options: Any) -
     if _is_first_process() and not chosen.resume:
         run.folder.write_arguments({"data": str(data), **saved_options(chosen)})
         _draw_first_batches(run)
-    _fit(run)
+    if chosen.resume and len(run.folder.read_results()) == run.plan.epochs:
+        run.say("all epochs of this run are done already")
+    else:
+        _fit(run)
     return _finish(run)
 
 
 def _prepare(data: Path, options: TrainOptions, say: Say) -> _Run:
     """Reads the data, decides everything, and says it."""
     folder = RunFolder(root=options.out or free_folder(Path("runs"), data, options.method))
-    dataset = read_data(data)
+    dataset = read_data(data, options.val_fraction)
     require_usable(dataset, skip_bad=options.skip_bad)
     recipe = plan_recipe(dataset, options)
     plan = plan_run(dataset, recipe, options)

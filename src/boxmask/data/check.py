@@ -165,7 +165,8 @@ def _advice(folder: DataFolder, splits: Mapping[str, SplitSummary], image_size: 
     advice = []
     if "val" not in splits:
         advice.append(
-            "There is no val split: scores need one. Add it, or put a share of train aside."
+            "There is no val split: scores need one. Add it, or train with "
+            "--val-fraction 0.2, which puts pictures aside."
         )
     for name, summary in splits.items():
         if summary.small_share >= SMALL_SHARE:
