@@ -5,6 +5,11 @@ import torch
 from boxmask.errors import UserError
 
 
+def usable_devices() -> list[str]:
+    """Names that `pick_device` takes here."""
+    return ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+
+
 def pick_device(name: str) -> torch.device:
     """The device that a user asks for; "auto" is the first GPU, else the CPU.
 
@@ -18,7 +23,7 @@ def pick_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"device {name!r} cannot be used: {str(error).splitlines()[0]}",
-            fix="choose auto, cpu or cuda",
+            f"device {name!r} cannot be used on this machine",
+            fix=f"choose one of: {', '.join(usable_devices())}",
         ) from error
     return device

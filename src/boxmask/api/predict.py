@@ -204,6 +204,8 @@ def _finish(work: _Work) -> Predictions:
     }
     say = work.say
     say(f"{count} pictures  {work.files.num_objects} objects  {work.out}")
+    if count and not work.files.num_objects:
+        say(f"nothing scores {work.options.threshold} or more: a lower --threshold shows more")
     if count:
         words = "  ".join(f"{kind} {rate:.1f}" for kind, rate in rates.items())
         say(f"images/s: {words}")

@@ -50,7 +50,7 @@ class FinishedPictures:
             raise UserError(
                 "there is no interrupted labelling to go on with",
                 where=str(self.folder.parent),
-                fix="leave out --resume, or name its folder with --out",
+                fix="a finished one needs none: pass --overwrite instead to label anew",
             )
         known = json.loads(self._identity.read_text(encoding="utf-8"))
         changed = [name for name in identity if known.get(name) != identity[name]]
