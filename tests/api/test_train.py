@@ -71,6 +71,12 @@ def test_run_folder_has_all_its_files(finished):
     assert {"box_ap", "mask_ap", "label_iou", "fill"} <= finished.metrics.keys()
 
 
+def test_training_leaves_frozen_statistics_alone(finished):
+    for name, value in weights(finished.best).items():
+        if name.endswith("running_var"):
+            assert torch.all(value == 1), name  # as they were made
+
+
 def test_deleting_every_segmentation_changes_no_bit(shapes, finished, tmp_path):
     boxes = without_segmentations(shapes, tmp_path / "boxes")
     run = train(boxes, say=silent, epochs=4, out=tmp_path / "run", **TINY)

@@ -47,6 +47,11 @@ def test_what_lies_in_the_padding_is_not_seen():
             assert torch.equal(one, other)
 
 
+def test_frozen_norms_are_frozen_before_anybody_calls_train():
+    norms = [m for m in build(name="resnet18").modules() if isinstance(m, nn.BatchNorm2d)]
+    assert not any(norm.training for norm in norms)
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 def test_frozen_norms(frozen):
     backbone = build(name="resnet18", frozen_norm=frozen).train()

@@ -73,6 +73,7 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self._freeze()
+        self.train()  # frozen norms take their mode now: nobody may call train() later
 
     def forward(self, images: Tensor, valid: Tensor) -> list[Tensor]:
         """Maps from images.
