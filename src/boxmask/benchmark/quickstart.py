@@ -36,7 +36,7 @@ class QuickstartSettings:
     data: SyntheticSettings = field(
         default_factory=lambda: SyntheticSettings(num_train=80, num_val=24)
     )
-    epochs: int = 32
+    epochs: int = 25
     image_size: int = 160
 
 
