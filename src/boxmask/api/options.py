@@ -1,18 +1,20 @@
 """Options of the commands: plain data with defaults, light to import."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from boxmask.errors import UserError
 
-Method = Literal["boxinst", "full"]
+Method = Literal["sim", "boxinst", "full"]
 Precision = Literal["auto", "32", "bf16", "16"]
 LabelFormat = Literal["coco", "yolo", "voc"]
 
 
 TRAIN_CHOICES = {
-    "method": ("boxinst", "full"),
+    "method": ("sim", "boxinst", "full"),
+    "preset": ("default", "paper"),
     "accelerator": ("auto", "cpu", "gpu"),
     "precision": ("auto", "32", "bf16", "16"),
     "use_masks": ("ignore", "trusted"),
@@ -24,7 +26,11 @@ class TrainOptions:
     """How a run is trained.
 
     Attributes:
-        method: What teaches the masks. boxinst: boxes alone; full: true masks, the upper bound.
+        method: What teaches the masks. sim: boxes, and pseudo masks that the model corrects
+            itself; boxinst: boxes alone, a little faster; full: true masks, the upper bound.
+        preset: Settings to start from. default: ours; paper: as in SIM's paper.
+        settings: Settings of the method to change, NAME=VALUE, such as temperature=0.2; repeat it
+            for several. docs/methods.md lists all.
         model: condinst-lite0, condinst-r50, condinst-r101, or condinst- and any timm model.
         epochs: Passes over the training pictures. Default: as many as the recipe's number of
             pictures needs.
@@ -49,7 +55,9 @@ class TrainOptions:
         overwrite: Start anew in a folder that has a run.
     """
 
-    method: Method = "boxinst"
+    method: Method = "sim"
+    preset: Literal["default", "paper"] = "default"
+    settings: tuple[str, ...] = ()
     model: str = "condinst-lite0"
     epochs: int | None = None
     batch: int | None = None
@@ -70,8 +78,9 @@ class TrainOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("method", "accelerator", "precision", "use_masks"):
+        for name in ("method", "preset", "accelerator", "precision", "use_masks"):
             _one_of(name, getattr(self, name), TRAIN_CHOICES[name])
+        object.__setattr__(self, "settings", _words(self.settings))
         for name in ("epochs", "batch", "accumulate", "devices", "image_size", "workers", "seed"):
             _whole_number(name, getattr(self, name))
         for name in ("epochs", "batch", "accumulate", "devices"):
@@ -220,6 +229,15 @@ def options_from(kind: type, given: dict[str, Any]) -> Any:
     if isinstance(given.get("out"), str):
         given = {**given, "out": Path(given["out"])}
     return kind(**given)
+
+
+def _words(given: object) -> tuple[str, ...]:
+    """Settings as "name=value" words, from such words or from a mapping."""
+    if isinstance(given, Mapping):
+        return tuple(f"{name}={value}" for name, value in given.items())
+    if isinstance(given, str):
+        return (given,)
+    return tuple(str(word) for word in cast(Iterable[object], given))
 
 
 def _whole_number(name: str, value: object) -> None:

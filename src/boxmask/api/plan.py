@@ -9,6 +9,7 @@ from boxmask.api.options import TrainOptions
 from boxmask.data.masks import has_mask
 from boxmask.data.records import DataFolder, DataSplit
 from boxmask.errors import UserError
+from boxmask.recipes.box_losses import method_settings
 from boxmask.recipes.condinst import condinst, with_trusted_masks
 from boxmask.recipes.recipe import Recipe
 
@@ -46,7 +47,11 @@ def plan_recipe(data: DataFolder, options: TrainOptions) -> Recipe:
         UserError: If the model is not known, or masks are asked for and there are none.
     """
     recipe = condinst(
-        options.model, options.method, len(data.class_names), pretrained=options.pretrained
+        options.model,
+        options.method,
+        len(data.class_names),
+        pretrained=options.pretrained,
+        settings=method_settings(options.method, options.preset, options.settings),
     )
     if options.use_masks == "trusted" and options.method != "full":
         recipe = with_trusted_masks(recipe)
@@ -110,7 +115,9 @@ def introduction(
         f"data   {data.root}  {data.format.upper()}  {sizes} pictures, "
         f"{train.num_instances} boxes, {classes}",
         f"model  {options.model}  short side {recipe.augmentation.image_size} px",
-        f"method {options.method}  {_mask_words(train, recipe)}",
+        "  ".join(
+            [f"method {options.method}", *_setting_words(options), _mask_words(train, recipe)]
+        ),
         f"batch  {recipe.batch}"
         + (f" = {options.devices} devices x {options.accumulate} parts x {plan.part}"
            if plan.part != recipe.batch else "")
@@ -133,6 +140,11 @@ def introduction(
     return lines
 
 
+def _setting_words(options: TrainOptions) -> list[str]:
+    preset = [f"preset {options.preset}"] if options.preset != "default" else []
+    return preset + list(options.settings)
+
+
 def _mask_words(train: DataSplit, recipe: Recipe) -> str:
     num_masks = sum(has_mask(s) for record in train.records for s in record.segmentations)
     if recipe.masks == "trusted":
@@ -147,7 +159,7 @@ def _check_masks(train: DataSplit, options: TrainOptions) -> None:
             f"full supervision needs a mask for each box; {train.num_instances - found} of "
             f"{train.num_instances} have none",
             where=str(train.source),
-            fix="train with --method boxinst"
+            fix="train with --method sim"
             + (" --use-masks trusted: it uses those that are there" if found else ""),
         )
     if not found:

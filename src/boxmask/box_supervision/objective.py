@@ -83,6 +83,13 @@ class Objective(nn.Module):
             batch = cast(WeakLoss, loss).augment(batch, progress)
         return batch
 
+    def report(self) -> dict[str, Tensor]:
+        """Numbers of the last forward pass that are worth watching, of all losses."""
+        numbers: dict[str, Tensor] = {}
+        for loss in self.losses.values():
+            numbers |= cast(WeakLoss, loss).report()
+        return numbers
+
     def update(self, context: LossContext) -> None:
         """Moves the losses' own state, after the optimizer step."""
         for loss in self.losses.values():

@@ -113,6 +113,21 @@ class SelfCorrectionLoss(WeakLoss):
         )
         return LossSum((distances * seen).sum(), seen.sum().to(distances.dtype))
 
+    def report(self) -> dict[str, Tensor]:
+        """Shares of the boxes' cells that the pseudo masks call foreground and background."""
+        if self._correction is None:
+            return {}
+        correction = self._correction
+        seen = self.bank.seen[correction.labels][:, None, None]
+        inside = correction.inside & seen
+        count = inside.sum().clamp(min=1)
+        foreground = correction.masks.foreground & inside
+        background = correction.masks.certain & ~correction.masks.foreground & inside
+        return {
+            "pseudo_foreground": foreground.sum() / count,
+            "pseudo_background": background.sum() / count,
+        }
+
     @torch.no_grad()
     def correct(self, context: LossContext) -> Correction:
         """Pseudo masks of all objects of a batch."""

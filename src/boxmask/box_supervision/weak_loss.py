@@ -44,6 +44,10 @@ class WeakLoss(nn.Module):
         """The loss of this batch; a zero with a graph where it has nothing to say."""
         raise NotImplementedError
 
+    def report(self) -> dict[str, Tensor]:
+        """Numbers of the last forward pass that are worth watching, by name; most have none."""
+        return {}
+
     def update(self, context: LossContext) -> None:
         """Moves the loss's own state; most have none."""
 

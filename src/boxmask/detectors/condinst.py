@@ -96,9 +96,17 @@ class CondInst(Detector):
 
     def forward(self, images: Tensor, valid: Tensor) -> CondInstOutputs:
         """Raw outputs of images (B, 3, H, W) in 0..1 with their (B, H, W) bool `valid`."""
+        return self.heads(*self._maps(images, valid))
+
+    def mask_outputs(self, images: Tensor, valid: Tensor) -> CondInstOutputs:
+        """See `Detector.mask_outputs`: the class tower is left out."""
+        return self.heads(*self._maps(images, valid), classes=False)
+
+    def _maps(self, images: Tensor, valid: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """The pyramid, and the backbone's map at stride 4 where masks are fine."""
         maps = self.backbone(images, valid)
         levels = self.neck(maps[-len(PYRAMID_STRIDES) :])
-        return self.heads(levels, maps[0] if self.settings.fine_masks else None)
+        return levels, maps[0] if self.settings.fine_masks else None
 
     def assign(self, outputs: CondInstOutputs, targets: Sequence[Targets]) -> SampleAssignment:
         """Each point to the smallest box whose middle it is in; the best points train masks."""
@@ -160,12 +168,15 @@ class CondInstHeads(nn.Module):
         nn.init.zeros_(cast(Tensor, self.controller.bias))
         self.register_buffer("reaches", torch.tensor(REACHES), persistent=False)
 
-    def forward(self, levels: Sequence[Tensor], fine: Tensor | None = None) -> CondInstOutputs:
+    def forward(
+        self, levels: Sequence[Tensor], fine: Tensor | None = None, *, classes: bool = True
+    ) -> CondInstOutputs:
         """Outputs from the maps P3 to P7, each (B, C, h, w), and the backbone's at stride 4."""
         sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
         grid = point_grid(sizes, self.strides, levels[0].device)
         return CondInstOutputs(
-            points=self.fcos_head(levels, grid), features=self.mask_branch(levels, fine)
+            points=self.fcos_head(levels, grid, classes=classes),
+            features=self.mask_branch(levels, fine),
         )
 
     def assign(self, outputs: CondInstOutputs, targets: Sequence[Targets]) -> SampleAssignment:
@@ -260,10 +271,12 @@ class CondInstHeads(nn.Module):
         return found.select(found.scores.argsort(descending=True, stable=True))
 
     def _scores(self, points: PointOutputs, image_index: Tensor, position: Tensor) -> Tensor:
-        """(K,) best class score times centre-ness of points, no graph."""
+        """(K,) best class score, where there is one, times centre-ness of points, no graph."""
+        center = points.centerness_logits[image_index, position].detach().float().sigmoid()
+        if points.class_logits is None:
+            return center
         classes = points.class_logits[image_index, position].detach().float().amax(dim=-1)
-        center = points.centerness_logits[image_index, position].detach().float()
-        return classes.sigmoid() * center.sigmoid()
+        return classes.sigmoid() * center
 
 
 def mean_foreground_score(mask_scores: Tensor) -> Tensor:

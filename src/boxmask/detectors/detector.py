@@ -49,6 +49,13 @@ class Detector(nn.Module, ABC):
     def forward(self, images: Tensor, valid: Tensor) -> Any:
         """Raw outputs of images (B, 3, H, W) in 0..1; `valid` (B, H, W) bool marks no padding."""
 
+    def mask_outputs(self, images: Tensor, valid: Tensor) -> Any:
+        """What `mask_samples` reads of `forward`; a teacher needs no more, and it may be cheaper.
+
+        Scores of such samples may leave the class out.
+        """
+        return self(images, valid)
+
     @abstractmethod
     def assign(self, outputs: Any, targets: Sequence[Targets]) -> SampleAssignment:
         """Training: assigns predictions to objects, from boxes, never from masks."""

@@ -49,14 +49,14 @@ class PointOutputs:
     """Predictions of P points an image.
 
     Attributes:
-        class_logits: (B, P, classes).
+        class_logits: (B, P, classes), or None where only masks are wanted.
         ltrb: (B, P, 4) distances >= 0 in strides of the point.
         centerness_logits: (B, P).
         towers: per level (B, C, h, w), the box tower's maps, which the mask head reads.
         grid: the points.
     """
 
-    class_logits: Tensor
+    class_logits: Tensor | None
     ltrb: Tensor
     centerness_logits: Tensor
     towers: list[Tensor]
@@ -112,17 +112,20 @@ class FCOSHead(nn.Module):
                 nn.init.zeros_(cast(Tensor, module.bias))
         nn.init.constant_(cast(Tensor, self.cls_logits.bias), -math.log(1 / settings.prior - 1))
 
-    def forward(self, levels: Sequence[Tensor], grid: PointGrid) -> PointOutputs:
-        """Predictions from the pyramid's maps, each (B, C, h, w)."""
+    def forward(
+        self, levels: Sequence[Tensor], grid: PointGrid, *, classes: bool = True
+    ) -> PointOutputs:
+        """Predictions from the pyramid's maps, each (B, C, h, w); without `classes`, no classes."""
         class_logits, ltrb, center, towers = [], [], [], []
         for scale, level in zip(self.scales, levels, strict=True):
             box_tower = self.bbox_tower(level)
-            class_logits.append(_points_last(self.cls_logits(self.cls_tower(level))))
+            if classes:
+                class_logits.append(_points_last(self.cls_logits(self.cls_tower(level))))
             ltrb.append(_points_last(F.relu(scale * self.bbox_pred(box_tower))))
             center.append(_points_last(self.ctrness(box_tower)))
             towers.append(box_tower)
         return PointOutputs(
-            class_logits=torch.cat(class_logits, dim=1),
+            class_logits=torch.cat(class_logits, dim=1) if classes else None,
             ltrb=torch.cat(ltrb, dim=1),
             centerness_logits=torch.cat(center, dim=1).squeeze(-1),
             towers=towers,
@@ -204,6 +207,7 @@ def detection_losses(
 
     Source: FCOS (TPAMI 2021).
     """
+    assert outputs.class_logits is not None
     class_logits = outputs.class_logits.float()
     num_classes = class_logits.shape[-1]
     wanted = F.one_hot(targets.labels + 1, num_classes + 1)[..., 1:].to(class_logits.dtype)

@@ -23,6 +23,7 @@ def best_points(
         position (N,) among the points, boxes (N, 4) in input pixels, scores (N,) in 0..1: the
         square root of class score times centre-ness, labels (N,). Boxes without area are kept.
     """
+    assert outputs.class_logits is not None
     class_scores = outputs.class_logits[image].float().sigmoid()  # (P, C)
     joint = class_scores * outputs.centerness_logits[image].float().sigmoid()[:, None]
     position, labels = _candidates(joint, outputs.grid.levels, settings)

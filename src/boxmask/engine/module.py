@@ -77,7 +77,8 @@ class TrainingModule(pl.LightningModule):
         total = torch.stack(list(losses.values())).sum()
         if not bool(total.isfinite()):
             raise _not_finite(losses, batch, self.global_step)
-        self.epoch_means.add({**losses, "loss": total, "fill": mean_fill(context)})
+        watched = self.step.objective.report()
+        self.epoch_means.add({**losses, **watched, "loss": total, "fill": mean_fill(context)})
         self._context = context
         return total
 

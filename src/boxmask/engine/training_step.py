@@ -53,4 +53,4 @@ class TrainingStep(nn.Module):
         """The teacher's masks of the same samples, from its own features."""
         if teacher is None or not self.objective.needs_teacher:
             return None
-        return teacher.mask_samples(teacher(batch.images, batch.valid), assignment)
+        return teacher.mask_samples(teacher.mask_outputs(batch.images, batch.valid), assignment)

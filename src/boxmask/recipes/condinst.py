@@ -4,19 +4,21 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from boxmask.backbones.backbone import DEFAULT_BACKBONE, BackboneSettings
-from boxmask.box_supervision.copy_paste_bank import CopyPasteSettings
 from boxmask.box_supervision.objective import Term
-from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
-from boxmask.box_supervision.projection_loss import ProjectionLossSettings
-from boxmask.box_supervision.self_correction_loss import SelfCorrectionSettings
-from boxmask.box_supervision.shape_prior_loss import ShapePriorLossSettings
 from boxmask.box_supervision.trusted_mask_loss import TrustedMaskLossSettings
 from boxmask.data.transforms import AugmentationSettings
 from boxmask.detectors.condinst import CondInstSettings
 from boxmask.detectors.fcos import FCOSSettings
 from boxmask.engine.optimizer import OptimizerSettings
 from boxmask.errors import UserError
-from boxmask.recipes.recipe import LossSettings, Recipe
+from boxmask.recipes.box_losses import (
+    BoxInstSettings,
+    Losses,
+    SIMSettings,
+    boxinst_losses,
+    sim_losses,
+)
+from boxmask.recipes.recipe import Recipe
 
 Method = Literal["boxinst", "full", "sim"]
 
@@ -31,7 +33,14 @@ _PREFIX = "condinst-"
 assert _SHORT_NAMES["lite0"] == DEFAULT_BACKBONE
 
 
-def condinst(model: str, method: Method, num_classes: int, *, pretrained: bool = True) -> Recipe:
+def condinst(
+    model: str,
+    method: Method,
+    num_classes: int,
+    *,
+    pretrained: bool = True,
+    settings: BoxInstSettings | None = None,
+) -> Recipe:
     """The recipe of a model name and a method.
 
     Args:
@@ -39,6 +48,7 @@ def condinst(model: str, method: Method, num_classes: int, *, pretrained: bool =
         method: "boxinst" and "sim" learn from boxes, "full" from masks (the upper bound).
         num_classes: classes of the data.
         pretrained: start from ImageNet weights.
+        settings: knobs of the method; None for its defaults.
 
     Raises:
         UserError: If the model's name is not known.
@@ -64,14 +74,27 @@ def condinst(model: str, method: Method, num_classes: int, *, pretrained: bool =
         fine_masks=light,
         mask_score_power=2.0 if light else 0.0,
     )
-    losses, terms = _losses(method, num_classes, detector.mask_channels)
+    losses, terms = _losses(method, settings, detector)
     recipe = Recipe(
         detector=detector,
         losses=losses,
         terms=terms,
         masks="trusted" if method == "full" else "ignore",
     )
-    return replace(recipe, **(_LIGHT if light else _LARGE))
+    recipe = replace(recipe, **(_LIGHT if light else _LARGE))
+    if isinstance(settings, SIMSettings) and settings.teacher_decay is not None:
+        recipe = replace(recipe, average_decay=settings.teacher_decay)
+    return recipe
+
+
+def _losses(method: Method, settings: BoxInstSettings | None, detector: CondInstSettings) -> Losses:
+    """What teaches masks, and how much each part counts."""
+    if method == "full":
+        return {"loss_mask": TrustedMaskLossSettings()}, {"loss_mask": Term()}
+    if method == "boxinst":
+        return boxinst_losses(settings or BoxInstSettings())
+    chosen = settings if isinstance(settings, SIMSettings) else SIMSettings()
+    return sim_losses(chosen, detector.num_classes, detector.mask_channels)
 
 
 def with_trusted_masks(recipe: Recipe) -> Recipe:
@@ -84,48 +107,6 @@ def with_trusted_masks(recipe: Recipe) -> Recipe:
     )
 
 
-Losses = tuple[dict[str, LossSettings], dict[str, Term]]
-
-
-def _losses(method: Method, num_classes: int, channels: int) -> Losses:
-    """What teaches masks, and how much each part counts."""
-    if method == "full":
-        return {"loss_mask": TrustedMaskLossSettings()}, {"loss_mask": Term()}
-    if method == "boxinst":
-        return _BOXINST
-    losses, terms = _BOXINST
-    correction = SelfCorrectionSettings(
-        num_classes=num_classes,
-        channels=channels,
-        warmup=SIM_WARMUP,
-        copy_paste=CopyPasteSettings(),
-    )
-    return {
-        **losses,
-        "loss_pairwise": PairwiseLossSettings(feature_threshold=0.1),
-        "loss_pseudo": correction,
-        "loss_paste": TrustedMaskLossSettings(cross_entropy=True),
-    }, {
-        **terms,
-        "loss_pseudo": Term(weight=0.5, start=SIM_WARMUP, ramp=0.3),
-        "loss_paste": Term(),
-    }
-
-
-# Share of a run before pseudo masks teach. Paper: 10,000 steps of 90,000.
-SIM_WARMUP = 0.11
-_BOXINST: Losses = (
-    {
-        "loss_projection": ProjectionLossSettings(),
-        "loss_pairwise": PairwiseLossSettings(),
-        "loss_shape_prior": ShapePriorLossSettings(),
-    },
-    {
-        "loss_projection": Term(),
-        "loss_pairwise": Term(ramp=1.0, unit="warmup"),
-        "loss_shape_prior": Term(until=1.0, unit="warmup"),
-    },
-)
 # Light models are for few pictures and no GPU. Their pictures vary more in size than the paper's,
 # because they start smaller: detail for masks at the large end, speed at the small end.
 _LIGHT: dict[str, Any] = {"augmentation": AugmentationSettings(image_size=320, smallest_scale=0.6)}

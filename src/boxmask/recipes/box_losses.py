@@ -1,0 +1,209 @@
+"""What teaches masks from boxes: every knob of BoxInst and SIM, and the losses they make."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+
+from pydantic import TypeAdapter, ValidationError
+
+from boxmask.box_supervision.copy_paste_bank import CopyPasteSettings
+from boxmask.box_supervision.objective import Term
+from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
+from boxmask.box_supervision.projection_loss import ProjectionLossSettings
+from boxmask.box_supervision.self_correction import PseudoMaskSettings
+from boxmask.box_supervision.self_correction_loss import SelfCorrectionSettings
+from boxmask.box_supervision.shape_prior_loss import ShapePriorLossSettings
+from boxmask.box_supervision.trusted_mask_loss import TrustedMaskLossSettings
+from boxmask.errors import UserError
+from boxmask.prototypes.prototype_bank import PrototypeSettings
+from boxmask.recipes.recipe import LossSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxInstSettings:
+    """Knobs of BoxInst.
+
+    Attributes:
+        projection_weight: factor of the projection term. Paper: 1.
+        pairwise_weight: factor of the pairwise term, once warm. Paper: 1.
+        pairwise_color: colour similarity, in 0..1, from which neighbours must agree. Paper: 0.3.
+        pairwise_dilation: mask cells from a cell to its neighbours. Paper: 2.
+    """
+
+    projection_weight: float = 1.0
+    pairwise_weight: float = 1.0
+    pairwise_color: float = 0.3
+    pairwise_dilation: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class SIMSettings(BoxInstSettings):
+    """Knobs of SIM. "Code" is what was published, where it differs from the paper.
+
+    Attributes:
+        pairwise_feature: product of the similarities of colours and of the teacher's features,
+            in 0..1, from which neighbours must agree; 0 looks at colours alone, as the paper
+            does. Code: 0.1, on features of any length.
+        warmup: share of the run, in 0..1, before pseudo masks teach. Paper: 10,000 steps.
+        prototypes: prototypes L of a class. Paper: 10.
+        prototype_momentum: share of the old prototype at each update, in 0..1. Paper: 0.999.
+        epsilon: weight of the entropy in the assignment of pixels to prototypes. Code: 0.05.
+        temperature: tau of the semantic map. Paper: 0.1; code: 1.
+        instance_share: alpha, share of the instance mask in a pseudo mask, in 0..1. Paper: 0.5.
+            1 leaves the semantic map out, 0 the instance masks.
+        sharpness: mu, how much samples count whose predicted box fits. Paper: 5; code: 0.
+        confident: score of the instance mask, in 0..1, from which a cell is sure. Code: 0.7.
+        lowest_high: least threshold of foreground, in 0..1. Code: 0.6 (1x) and 0.7 (3x).
+        highest_high: largest threshold of foreground, in 0..1. Code: 0.7 (1x) and 0.8 (3x).
+        low: threshold, in 0..1, below which a cell is background. Code: 0.4.
+        pseudo_weight: factor of the pseudo mask loss. Paper: 0.5; code: 0.3.
+        pseudo_ramp: share of the run, in 0..1, over which that loss grows after the warm-up.
+            Code: the whole run.
+        paste_weight: factor of the loss of pasted objects. Paper: 1.
+        paste_probability: of pasting into a picture, in 0..1; 0 switches copy-paste off. Code: 0.5.
+        paste_fraction: share of a remembered picture's objects that are pasted. Paper: 0.25.
+        paste_most: objects pasted into a picture at most. Paper: 3.
+        bank_capacity: pictures whose objects are remembered. Paper: 100; code: 50.
+        teacher_decay: of the moving average that teaches and is saved, in 0..1; None takes the
+            recipe's. Paper: 0.9999.
+    """
+
+    pairwise_feature: float = 0.1
+    warmup: float = 0.11
+    prototypes: int = 10
+    prototype_momentum: float = 0.999
+    epsilon: float = 0.05
+    temperature: float = 0.1
+    instance_share: float = 0.5
+    sharpness: float = 5.0
+    confident: float = 0.7
+    lowest_high: float = 0.6
+    highest_high: float = 0.7
+    low: float = 0.4
+    pseudo_weight: float = 0.5
+    pseudo_ramp: float = 0.3
+    paste_weight: float = 1.0
+    paste_probability: float = 0.5
+    paste_fraction: float = 0.25
+    paste_most: int = 3
+    bank_capacity: int = 100
+    teacher_decay: float | None = None
+
+
+# SIM as its paper has it, where it differs from our defaults.
+PAPER = SIMSettings(pairwise_feature=0.0, pseudo_ramp=0.0, teacher_decay=0.9999)
+
+Losses = tuple[dict[str, LossSettings], dict[str, Term]]
+
+
+def boxinst_losses(settings: BoxInstSettings) -> Losses:
+    """Projection and pairwise term, and the shape prior that leads into them."""
+    return {
+        "loss_projection": ProjectionLossSettings(),
+        "loss_pairwise": PairwiseLossSettings(
+            color_threshold=settings.pairwise_color, dilation=settings.pairwise_dilation
+        ),
+        "loss_shape_prior": ShapePriorLossSettings(),
+    }, {
+        "loss_projection": Term(weight=settings.projection_weight),
+        "loss_pairwise": Term(weight=settings.pairwise_weight, ramp=1.0, unit="warmup"),
+        "loss_shape_prior": Term(until=1.0, unit="warmup"),
+    }
+
+
+def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses:
+    """BoxInst's losses with SIM's gate, the pseudo mask loss, and the loss of pasted objects.
+
+    Args:
+        settings: all knobs.
+        num_classes: classes.
+        channels: channels D of the mask features.
+    """
+    losses, terms = boxinst_losses(settings)
+    if settings.pairwise_feature > 0:
+        losses["loss_pairwise"] = PairwiseLossSettings(
+            dilation=settings.pairwise_dilation, feature_threshold=settings.pairwise_feature
+        )
+    pasting = settings.paste_probability > 0
+    losses["loss_pseudo"] = SelfCorrectionSettings(
+        num_classes=num_classes,
+        channels=channels,
+        pseudo=PseudoMaskSettings(
+            sharpness=settings.sharpness,
+            instance_share=settings.instance_share,
+            temperature=settings.temperature,
+            confident=settings.confident,
+            lowest_high=settings.lowest_high,
+            highest_high=settings.highest_high,
+            low=settings.low,
+        ),
+        prototypes=PrototypeSettings(
+            per_class=settings.prototypes,
+            momentum=settings.prototype_momentum,
+            epsilon=settings.epsilon,
+        ),
+        warmup=settings.warmup,
+        copy_paste=CopyPasteSettings(
+            capacity=settings.bank_capacity,
+            probability=settings.paste_probability,
+            fraction=settings.paste_fraction,
+            most=settings.paste_most,
+        )
+        if pasting
+        else None,
+    )
+    terms["loss_pseudo"] = Term(
+        weight=settings.pseudo_weight, start=settings.warmup, ramp=settings.pseudo_ramp
+    )
+    if pasting:
+        losses["loss_paste"] = TrustedMaskLossSettings(cross_entropy=True)
+        terms["loss_paste"] = Term(weight=settings.paste_weight)
+    return losses, terms
+
+
+def method_settings(method: str, preset: str, given: Sequence[str]) -> BoxInstSettings | None:
+    """The knobs of a method: those of a preset, changed by "name=value" words.
+
+    Args:
+        method: "boxinst", "sim", or "full", which has no knobs.
+        preset: "default" or "paper"; they differ for SIM only.
+        given: words such as "temperature=0.2".
+
+    Raises:
+        UserError: If a word has no "=", a name is not known, or a value cannot be used.
+    """
+    starts = {"boxinst": BoxInstSettings(), "sim": PAPER if preset == "paper" else SIMSettings()}
+    start = starts.get(method)
+    if start is None:
+        if given:
+            raise UserError(f"method {method} has no settings", where=given[0])
+        return None
+    values = asdict(start) | _parsed(given, tuple(field.name for field in fields(start)))
+    try:
+        settings = TypeAdapter(type(start)).validate_python(values)
+        if isinstance(settings, SIMSettings):
+            sim_losses(settings, num_classes=1, channels=1)  # the parts check their ranges
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise UserError(
+            f"settings: {name}: {first['msg']}", where=f"{name}={values[name]}"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"settings: {error}") from error
+    return settings
+
+
+def _parsed(given: Sequence[str], known: Sequence[str]) -> Mapping[str, str]:
+    """Names and values of "name=value" words."""
+    found = {}
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"settings: expected NAME=VALUE, got {word!r}")
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+            raise UserError(f"settings: there is no setting {name!r}", fix=hint)
+        found[name] = value
+    return found
