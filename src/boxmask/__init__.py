@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from boxmask.api.check import DataCheck, check
+    from boxmask.api.explain import Explanation, explain
     from boxmask.api.label import LabelledData, label
     from boxmask.api.model import BoxMask
     from boxmask.api.predict import Predictions, predict
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 __all__ = [
     "BoxMask",
     "DataCheck",
+    "Explanation",
     "LabelledData",
     "Predictions",
     "TrainedRun",
     "UserError",
     "__version__",
     "check",
+    "explain",
     "label",
     "predict",
     "train",
@@ -33,11 +36,13 @@ __all__ = [
 _HOMES = {
     "BoxMask": "boxmask.api.model",
     "DataCheck": "boxmask.api.check",
+    "Explanation": "boxmask.api.explain",
     "LabelledData": "boxmask.api.label",
     "Predictions": "boxmask.api.predict",
     "TrainedRun": "boxmask.api.train",
     "UserError": "boxmask.errors",
     "check": "boxmask.api.check",
+    "explain": "boxmask.api.explain",
     "label": "boxmask.api.label",
     "predict": "boxmask.api.predict",
     "train": "boxmask.api.train",

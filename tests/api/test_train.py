@@ -17,6 +17,8 @@ from boxmask.data.synthetic import SyntheticSettings, write_synthetic
 from boxmask.errors import UserError
 
 TINY = {"image_size": 64, "workers": 0, "pretrained": False}
+# SIM with all its parts at work in a few steps: a full bank, pasting, prototypes of every class.
+SIM = {"method": "sim", "settings": ("bank_capacity=3", "warmup=0.3", "paste_probability=1")}
 
 
 def silent(line: str) -> None:
@@ -32,7 +34,7 @@ def shapes(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def finished(shapes, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "whole"
-    return train(shapes, say=silent, epochs=4, out=out, **TINY)
+    return train(shapes, say=silent, epochs=4, out=out, **SIM, **TINY)
 
 
 def without_segmentations(source: Path, out: Path) -> Path:
@@ -79,7 +81,7 @@ def test_training_leaves_frozen_statistics_alone(finished):
 
 def test_deleting_every_segmentation_changes_no_bit(shapes, finished, tmp_path):
     boxes = without_segmentations(shapes, tmp_path / "boxes")
-    run = train(boxes, say=silent, epochs=4, out=tmp_path / "run", **TINY)
+    run = train(boxes, say=silent, epochs=4, out=tmp_path / "run", **SIM, **TINY)
     assert_same_weights(run.best, finished.best)
     assert run.metrics["box_ap"] == finished.metrics["box_ap"]
     assert "mask_ap" not in run.metrics
@@ -87,7 +89,21 @@ def test_deleting_every_segmentation_changes_no_bit(shapes, finished, tmp_path):
 
 
 def train_in_a_process(data: Path, out: Path) -> None:
-    train(data, say=silent, epochs=4, out=out, **TINY)
+    train(data, say=silent, epochs=4, out=out, **SIM, **TINY)
+
+
+def test_sim_pastes_and_moves_its_prototypes(finished):
+    with (finished.dir / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["train/loss_paste"]) > 0
+    assert float(rows[-1]["train/loss_pseudo"]) > 0
+    assert float(rows[-1]["train/pseudo_foreground"]) > 0
+    state = torch.load(finished.dir / "weights" / "last.ckpt", weights_only=False)["state_dict"]
+    bank = "step.objective.losses.loss_pseudo.bank."
+    assert (state[bank + "updates"] > 0).all()
+    lengths = state[bank + "vectors"].norm(dim=-1)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths))
+    assert len(state["step.objective.losses.loss_pseudo.paste_bank._extra_state"]) == 3
 
 
 def test_killed_and_resumed_equals_uninterrupted(shapes, finished, tmp_path):
@@ -111,8 +127,8 @@ def test_killed_and_resumed_equals_uninterrupted(shapes, finished, tmp_path):
         torch.load(run.dir / "weights" / "last.ckpt", weights_only=False)
         for run in (resumed, finished)
     )
-    for name, value in first["state_dict"].items():  # the moving average is in there too
-        assert torch.equal(value, second["state_dict"][name]), name
+    # The moving average, the prototypes and the bank are in there too.
+    torch.testing.assert_close(first["state_dict"], second["state_dict"], rtol=0, atol=0)
     assert first["global_step"] == second["global_step"]
     rows = (out / "results.csv").read_text().splitlines()
     assert len(rows) == 5
@@ -134,7 +150,9 @@ def test_full_masks_and_trusted_masks_train(shapes, tmp_path):
 
 
 def test_trusted_masks_change_what_is_learned(shapes, finished, tmp_path):
-    mixed = train(shapes, say=silent, use_masks="trusted", epochs=4, out=tmp_path / "m", **TINY)
+    mixed = train(
+        shapes, say=silent, use_masks="trusted", epochs=4, out=tmp_path / "m", **SIM, **TINY
+    )
     name = "heads.controller.weight"
     assert not torch.equal(weights(mixed.best)[name], weights(finished.best)[name])
 
@@ -209,7 +227,14 @@ def test_a_loss_that_is_not_finite_stops_with_the_pictures_names(shapes, tmp_pat
         ({"model": "condinst-nonsense"}, "no timm model"),
         ({"model": "yolo"}, "no model is called"),
         ({"batch": 3, "accumulate": 2}, "multiple of 2"),
-        ({"method": "foo"}, "expected one of boxinst, full"),
+        ({"method": "foo"}, "expected one of sim, boxinst, full"),
+        ({"preset": "foo"}, "expected one of default, paper"),
+        ({"settings": ("sharpnes=3",)}, "did you mean sharpness"),
+        ({"settings": ("sharpness",)}, "expected NAME=VALUE"),
+        ({"settings": ("sharpness=much",)}, "sharpness"),
+        ({"settings": ("low=0.9",)}, "low <= lowest_high"),
+        ({"method": "boxinst", "settings": ("sharpness=3",)}, "no setting 'sharpness'"),
+        ({"method": "full", "settings": ("sharpness=3",)}, "has no settings"),
         ({"precision": "64"}, "expected one of auto, 32"),
         ({"epochs": "3"}, "epochs: expected a whole number"),
         ({"val_fraction": 1.0}, "below 1"),
@@ -231,10 +256,11 @@ def test_bfloat16_trains(shapes, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_like_one(shapes, tmp_path):
-    one = train(shapes, say=silent, epochs=2, batch=4, out=tmp_path / "one", **TINY)
+    settings = {"settings": ("paste_probability=0",)}  # what is pasted depends on the process
+    one = train(shapes, say=silent, epochs=2, batch=4, out=tmp_path / "one", **settings, **TINY)
     two = train(
         shapes, say=silent, epochs=2, batch=4, devices=2, accelerator="cpu",
-        out=tmp_path / "two", **TINY,
+        out=tmp_path / "two", **settings, **TINY,
     )  # fmt: skip
     assert two.metrics["box_ap"] is not None
     first, second = weights(one.best), weights(two.best)
@@ -245,7 +271,7 @@ def test_two_processes_train_like_one(shapes, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "goal"), [("boxinst", 0.9), ("full", 0.95)])
+@pytest.mark.parametrize(("method", "goal"), [("boxinst", 0.9), ("sim", 0.9), ("full", 0.95)])
 def test_overfits_eight_pictures(tmp_path, method, goal):
     settings = SyntheticSettings(num_train=8, num_val=1, num_shapes=(1, 3), image_size=(128, 128))
     data = write_synthetic(tmp_path / "data", settings)

@@ -2,9 +2,18 @@
 
 from pathlib import Path
 
+import pytest
+
 from boxmask.api.train import TrainedRun
-from boxmask.benchmark.accuracy import AccuracySettings, measure, table
+from boxmask.benchmark.accuracy import AccuracySettings, main, measure, table
 from boxmask.benchmark.quickstart import comparison
+from boxmask.benchmark.run_list import RunSteps
+from boxmask.errors import UserError
+
+
+def finish(folder, text):
+    folder.mkdir(parents=True)
+    (folder / "done.json").write_text(text)
 
 
 def test_cells_are_mean_and_standard_deviation_over_seeds():
@@ -14,13 +23,46 @@ def test_cells_are_mean_and_standard_deviation_over_seeds():
 
 
 def test_finished_runs_are_read_and_not_trained_again(tmp_path):
-    folder = tmp_path / "animals-boxinst-0"
-    folder.mkdir()
-    (folder / "done.json").write_text('{"box_ap": 0.25}')
-    settings = AccuracySettings(
-        data=[Path("somewhere/animals")], methods=["boxinst"], seeds=[0], out=tmp_path, options={}
+    finish(tmp_path / "animals-boxinst-0", '{"box_ap": 0.25}')
+    settings = AccuracySettings(methods=("boxinst",), out=tmp_path)
+    assert "| 0.250 |" in measure([Path("somewhere/animals")], settings)
+    assert "| 0.250 |" in (tmp_path / "table.md").read_text()
+
+
+def test_missing_runs_are_trained_with_the_options_that_were_chosen(tmp_path):
+    given = []
+
+    def train(data, *, out, say, **options):
+        given.append((data, out.name, options))
+        return TrainedRun(dir=out, best=out, metrics={"box_ap": 0.5, "minutes": 2.4})
+
+    settings = AccuracySettings(methods=("full",), seeds=(0, 3), epochs=7, out=tmp_path)
+    text = measure(
+        [Path("a/animals")], settings, say=lambda line: None, steps=RunSteps(train=train)
     )
-    assert "| 0.250 |" in measure(settings)
+    options = {"method": "full", "epochs": 7, "overwrite": True}
+    assert given == [
+        (Path("a/animals"), "animals-full-0", {**options, "seed": 0}),
+        (Path("a/animals"), "animals-full-3", {**options, "seed": 3}),
+    ]
+    assert text.splitlines()[-1].startswith("| animals | full | 2 | 0.500 ± 0.000 |")
+    assert text.splitlines()[-1].endswith("| 2 ± 0 |")
+
+
+def test_data_sets_of_one_name_would_share_their_runs(tmp_path):
+    with pytest.raises(UserError, match="different names"):
+        measure([Path("a/coco"), Path("b/coco")], AccuracySettings(out=tmp_path))
+
+
+def test_the_module_takes_lists_of_words(tmp_path, capsys):
+    for run in ("a-boxinst-0", "a-boxinst-4", "b-boxinst-0", "b-boxinst-4"):
+        finish(tmp_path / run, '{"box_ap": 0.5}')
+    main(["x/a", "x/b", "--methods", "boxinst", "--seeds", "0", "4", "--out", str(tmp_path)])
+    rows = capsys.readouterr().out.splitlines()[-2:]
+    assert [row.split(" | ")[:3] for row in rows] == [
+        ["| a", "boxinst", "2"],
+        ["| b", "boxinst", "2"],
+    ]
 
 
 def test_quickstart_table_has_a_row_a_method():

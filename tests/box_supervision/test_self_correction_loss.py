@@ -129,6 +129,30 @@ def test_no_objects_give_a_zero_with_a_graph():
     loss.update(context)
 
 
+def test_calibrated_cosines_count_from_the_middle_between_foreground_and_outside():
+    plain, loss = build(calibrated=False), build(calibrated=True)
+    context = context_for(BATCH)
+    for one in (plain, loss):
+        one(context)
+        one.update(context)  # prototypes
+        one(context)
+        one.update(context)  # levels
+    teacher = context.teacher
+    cosines = plain.correct(context).semantic
+    sure, outside = [], []
+    for row, image in enumerate([0, 1, 1]):
+        inside = teacher.box_masks()[row]
+        others = [r for r, i in enumerate([0, 1, 1]) if i == image]
+        covered = torch.stack([teacher.box_masks()[r] for r in others]).any(dim=0)
+        sure.append(cosines[row][(teacher.logits[row].sigmoid() > 0.7) & inside])
+        outside.append(cosines[row][~covered])
+    middle = (torch.cat(sure).mean() + torch.cat(outside).mean()) / 2
+    torch.testing.assert_close(loss.levels.middle[0], plain.levels.middle[0])
+    # Both updates of the prototypes lie between the two looks: only nearly the same cosines.
+    torch.testing.assert_close(loss.levels.middle[0], middle.detach(), rtol=0, atol=0.02)
+    torch.testing.assert_close(loss.correct(context).semantic, cosines - loss.levels.middle[0])
+
+
 def test_state_goes_through_a_checkpoint():
     loss, context = build(copy_paste=CopyPasteSettings(capacity=2)), context_for(BATCH)
     for _ in range(2):

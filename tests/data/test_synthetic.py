@@ -1,5 +1,7 @@
+import hashlib
 import json
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -83,35 +85,97 @@ def test_every_class_appears_and_concave_ones_leave_much_of_their_box():
     assert np.mean(fills[2]) < 0.65
 
 
-def test_objects_differ_from_background_in_colour_unless_camouflaged():
-    def distance(camouflage):
-        distances = []
+# Of twelve pictures, drawn before the two dials had all that they have now.
+MASKS_WITHOUT_DIALS = "18e6bec56172512706f351b53727873f97a1015c99a561f84855aa4f1b530636"
+MEANS_WITHOUT_DIALS = (
+    154.92, 159.99, 137.44, 135.39, 138.23, 142.83, 148.19, 156.18, 144.01, 105.43, 131.88, 124.23,
+)  # fmt: skip
+
+
+def test_the_dials_at_zero_change_no_picture():
+    digest, means = hashlib.sha256(), []
+    for picture, visible in draw(12):
+        for label, mask in visible:
+            digest.update(bytes([label]) + np.packbits(mask).tobytes())
+        means.append(picture.mean())
+    assert digest.hexdigest() == MASKS_WITHOUT_DIALS
+    np.testing.assert_allclose(means, MEANS_WITHOUT_DIALS, atol=0.02)
+
+
+def lab_mean(picture, mask):
+    """CIE-LAB of the mean colour of some pixels."""
+    mean = picture[mask].mean(axis=0, dtype=np.float32) / 255
+    return cv2.cvtColor(mean.reshape(1, 1, 3), cv2.COLOR_RGB2LAB)[0, 0]
+
+
+def test_camouflage_takes_the_difference_in_mean_colour():
+    def distances(camouflage):
+        found = []
         for picture, visible in draw(camouflage=camouflage):
             rest = ~np.any([mask for _, mask in visible], axis=0)
             for _, mask in visible:
-                if mask.sum() > 200:
-                    gap = picture[mask].mean(axis=0) - picture[rest].mean(axis=0)
-                    distances.append(np.linalg.norm(gap))
-        return np.array(distances)
+                if mask.sum() > 100:
+                    gap = lab_mean(picture, mask) - lab_mean(picture, rest)
+                    found.append(np.linalg.norm(gap))
+        return np.array(found)
 
-    assert distance(0.0).min() > 40
-    assert np.median(distance(1.0)) < 15
-    assert np.median(distance(1.0)) < np.median(distance(0.5)) < np.median(distance(0.0))
+    assert distances(0.0).min() > 20
+    assert distances(1.0).max() < 2.408  # where colour affinity falls under 0.3
+    assert np.median(distances(0.5)) == pytest.approx(0.5 * np.median(distances(0.0)), rel=0.15)
+
+
+def test_camouflaged_objects_keep_a_texture_of_their_own():
+    gaps = []
+    for picture, visible in draw(camouflage=1.0):
+        rest = ~np.any([mask for _, mask in visible], axis=0)
+        swing = picture[rest].std(axis=0).mean()
+        gaps += [abs(picture[mask].std(axis=0).mean() - swing) for _, mask in visible]
+    assert np.mean(np.array(gaps) > 2) > 0.8  # grey levels; the grain alone has 2
 
 
 def test_crowding_brings_objects_together():
     def touching(crowding):
-        pictures = draw(20, num_shapes=(3, 3), radius=(0.1, 0.14), crowding=crowding)
-        return np.mean([_num_islands(visible) / len(visible) for _, visible in pictures])
+        pictures = draw(20, **HEAPS, crowding=crowding)
+        shapes = [shape for _, visible in pictures for shape in with_neighbors(visible)]
+        return np.mean([bool(neighbors) for _, _, neighbors in shapes])
 
-    assert touching(1.0) < 0.6 < touching(0.0)
+    assert touching(0.0) < 0.1
+    assert 0.4 < touching(0.5) < 0.8
+    assert touching(1.0) > 0.85
 
 
-def _num_islands(visible):
-    from scipy import ndimage
+def test_neighbours_share_class_and_colour_with_the_crowding():
+    def alike(crowding):
+        """Share of touching pairs of one class, and the middle LAB distance of all of them."""
+        same, distances = [], []
+        for picture, visible in draw(30, **HEAPS, crowding=crowding):
+            for label, mask, neighbors in with_neighbors(visible):
+                for other, other_mask in neighbors:
+                    same.append(label == other)
+                    gap = lab_mean(picture, mask) - lab_mean(picture, other_mask)
+                    distances.append(np.linalg.norm(gap))
+        return np.mean(same), np.median(distances)
 
-    union = np.any([mask for _, mask in visible], axis=0)
-    return ndimage.label(ndimage.binary_dilation(union, iterations=2))[1]
+    class_half, color_half = alike(0.5)
+    class_full, color_full = alike(1.0)
+    assert 0.4 < class_half < 0.9
+    assert class_full == 1.0
+    assert color_full < 12 < color_half
+
+
+# Nothing touches by chance.
+HEAPS = {"num_shapes": (3, 4), "radius": (0.12, 0.2), "overlap": False}
+
+
+def with_neighbors(visible):
+    """Each shape's label and mask, and those of the shapes that it touches."""
+    for label, mask in visible:
+        near = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        yield (
+            label,
+            mask,
+            [(other, m) for other, m in visible if m is not mask and (near & m).any()],
+        )
 
 
 def test_without_overlap_each_object_is_whole():

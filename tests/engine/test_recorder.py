@@ -60,7 +60,7 @@ def run(tmp_path, detector, objective):
     module = TrainingModule(detector, objective, settings)
     said = []
 
-    def epochs(scores_of_epochs, *, every=1, scored=True, warn=lambda _: None):
+    def epochs(scores_of_epochs, *, every=1, scored=True, warn=lambda _: None, pictures=None):
         waiting = iter(scores_of_epochs)
         recorder = RunRecorder(
             RecorderSettings(
@@ -71,6 +71,7 @@ def run(tmp_path, detector, objective):
                 warmup=0.1,
                 warn=warn,
                 say=said.append,
+                pictures=pictures,
             )
         )
         total = len(scores_of_epochs) * every if scored else 2
@@ -107,6 +108,18 @@ def test_scores_every_few_epochs_and_at_the_end(run):
     rows = run.folder.read_results()
     assert [row["box_ap"] for row in rows] == ["", "0.2", "", "0.1"]
     assert json.loads(run.folder.metrics.read_text())["epoch"] == 2
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_draws_what_is_taught_when_an_epoch_is_scored(run, scored):
+    drawn = []
+
+    def draw(module, folder):
+        assert folder == run.folder.root
+        drawn.append(len(run.folder.read_results()))  # the row is written before
+
+    run.epochs([scores_of(0.2), scores_of(0.1)], every=2, scored=scored, pictures=draw)
+    assert drawn == ([2, 4] if scored else [2])
 
 
 def test_without_scoring_the_last_epoch_is_kept(run):

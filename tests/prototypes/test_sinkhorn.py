@@ -1,5 +1,6 @@
-"""Balanced assignment: hand-computed values, invariants, and a linear-domain reference."""
+"""Balanced assignment: hand-computed values, invariants, a linear-domain reference, and POT."""
 
+import ot
 import pytest
 import torch
 
@@ -79,6 +80,20 @@ def test_equals_the_linear_domain():
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("masses", [None, [0.4, 0.3, 0.15, 0.1, 0.05]])
+@pytest.mark.parametrize("epsilon", [0.3, 0.1])
+def test_equals_pot(masses, epsilon):
+    """POT minimises a cost, over plans whose sum is 1."""
+    similarity = torch.randn(30, 5, dtype=torch.float64).clamp(-1, 1)
+    expected = ot.sinkhorn(
+        torch.full((30,), 1 / 30, dtype=torch.float64),
+        torch.tensor(masses or [0.2] * 5, dtype=torch.float64),
+        -similarity, epsilon, method="sinkhorn_log", stopThr=1e-12, numItermax=5000,
+    )  # fmt: skip
+    found = solve(similarity, epsilon, masses, iterations=5000)
+    torch.testing.assert_close(found / 30, expected, atol=1e-6 / 30, rtol=0)
+
+
 def test_constants_of_rows_and_columns_change_nothing():
     similarity = torch.randn(12, 4, dtype=torch.float64)
     moved = similarity + torch.randn(12, 1) * 3 + torch.randn(1, 4) * 3
@@ -108,7 +123,7 @@ def test_solution_is_the_best_feasible_plan():
 
     best = value(solve(similarity, epsilon))
     for _ in range(100):
-        other = solve(torch.randn(8, 3), 0.5)
+        other = solve(torch.randn(8, 3), 0.5, iterations=60)
         assert value(other) <= best + 1e-9
 
 

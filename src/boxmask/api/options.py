@@ -195,6 +195,28 @@ class LabelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExplainOptions:
+    """How pictures of a run's data set are explained.
+
+    Attributes:
+        image_size: Short side in pixels. Default: the run's.
+        device: Where the model runs: auto, cpu, cuda or cuda:1.
+        out: Folder to write into, with a folder for each picture if there are several. Default:
+            runs/explain/RUN-PICTURE-NUMBER.
+        overwrite: Write into a folder that is not empty.
+    """
+
+    image_size: int | None = None
+    device: str = "auto"
+    out: Path | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        _whole_number("image_size", self.image_size)
+        _at_least("image_size", self.image_size, 64)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckOptions:
     """How a data set is looked at.
 

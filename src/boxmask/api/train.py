@@ -26,6 +26,7 @@ from boxmask.engine.recorder import RecorderSettings, RunRecorder
 from boxmask.engine.run_folder import RunFolder
 from boxmask.errors import UserError
 from boxmask.evaluation.mask_quality import collapse_warning
+from boxmask.evaluation.pseudo_pictures import PseudoPictures
 from boxmask.evaluation.run_pictures import NUM_PICTURES, RunPictures, draw_training_pictures
 from boxmask.evaluation.scorer import SplitScoring
 from boxmask.recipes.recipe import Recipe
@@ -199,6 +200,11 @@ def _callbacks(run: _Run) -> list[Callback]:
             description=describe_model(recipe, data.class_names, data.category_ids),
             warn=collapse_warning,
             say=run.say,
+            pictures=PseudoPictures(
+                records=data.splits["train"].records,
+                class_names=data.class_names,
+                image_size=recipe.augmentation.image_size,
+            ),
         )
     )
     checkpoint = ModelCheckpoint(

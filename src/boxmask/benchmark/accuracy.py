@@ -1,22 +1,27 @@
 """Accuracy on real data: trains a list of methods and seeds, goes on where it stopped, one table.
 
+`boxmask benchmark accuracy DATA... --methods boxinst full --seeds 0 1 2`, which may also be spelled
 `python -m boxmask.benchmark.accuracy DATA... --methods boxinst full --seeds 0 1 2`
 """
 
-import argparse
-import json
-import math
-import statistics
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from boxmask.api.train import train
+from cyclopts import App, Parameter
 
-Say = Callable[[str], None]
+from boxmask.benchmark.run_list import (
+    ListedRun,
+    Metrics,
+    RunSteps,
+    Say,
+    finished_metrics,
+    train_missing,
+)
+from boxmask.benchmark.score_table import markdown_table, score_cell
+from boxmask.benchmark.settings import AccuracySettings
+from boxmask.errors import UserError
 
 COLUMNS = {
     "box_ap": "box AP",
@@ -28,100 +33,95 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class AccuracySettings:
-    """What is trained.
+def measure(
+    data: Sequence[Path],
+    settings: AccuracySettings | None = None,
+    *,
+    say: Say = print,
+    steps: RunSteps | None = None,
+) -> str:
+    """Trains all that is missing, says the table and writes it to `table.md`.
 
-    Attributes:
+    Args:
         data: data sets, folders or COCO files.
-        methods: see `TrainOptions.method`.
-        seeds: one run for each.
-        out: folder of all runs; finished ones are not done again.
-        options: further options of `boxmask.train`.
+        settings: what is trained on each.
+        say: takes each line of progress.
+        steps: how runs are trained.
+
+    Returns:
+        The table, in Markdown.
+
+    Raises:
+        UserError: If two data sets have one name, a run cannot be trained, or a run was made with
+            other options.
     """
-
-    data: Sequence[Path]
-    methods: Sequence[str]
-    seeds: Sequence[int]
-    out: Path
-    options: dict[str, Any]
-
-
-def measure(settings: AccuracySettings, say: Say = print) -> str:
-    """Trains all that is missing and gives the table, in Markdown."""
-    rows = []
-    for data in settings.data:
-        for method in settings.methods:
-            found = [_metrics(settings, data, method, seed, say) for seed in settings.seeds]
-            rows.append((data.stem, method, found))
-    return table(rows)
-
-
-def table(rows: Sequence[tuple[str, str, Sequence[dict[str, float]]]]) -> str:
-    """A Markdown table; over several seeds each cell is mean and standard deviation."""
-    lines = [
-        "| data | method | seeds | " + " | ".join(COLUMNS.values()) + " |",
-        "|" + " --- |" * (len(COLUMNS) + 3),
-    ]
-    for data, method, found in rows:
-        columns = {name: [metrics.get(name) for metrics in found] for name in COLUMNS}
-        cells = " | ".join(_cell(values, name) for name, values in columns.items())
-        lines.append(f"| {data} | {method} | {len(found)} | {cells} |")
-    return "\n".join(lines)
-
-
-def _cell(values: Sequence[float | None], name: str) -> str:
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    if not known:
-        return "-"
-    digits = 0 if name == "minutes" else 3
-    mean = f"{statistics.mean(known):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else mean
-
-
-def _metrics(
-    settings: AccuracySettings, data: Path, method: str, seed: int, say: Say
-) -> dict[str, float]:
-    """Numbers of one run: trained, resumed or read."""
-    out = settings.out / f"{data.stem}-{method}-{seed}"
-    done = out / "done.json"
-    if done.is_file():
-        return json.loads(done.read_text(encoding="utf-8"))
-    say(f"\n{out}")
-    if (out / "weights" / "last.ckpt").is_file():
-        run = train(out=out, resume=True, say=say)
-    else:
-        run = train(
-            data, method=method, seed=seed, out=out, overwrite=True, say=say, **settings.options
+    settings = settings or AccuracySettings()
+    if len({folder.stem for folder in data}) < len(data):
+        raise UserError(
+            "data sets need different names, for their runs are named after them",
+            where=", ".join(map(str, data)),
+            fix="give each a command and an --out of its own",
         )
-    done.write_text(json.dumps(run.metrics, indent=2), encoding="utf-8")
-    return run.metrics
+    groups = {
+        (folder.stem, method): _runs(folder, method, settings)
+        for folder in data
+        for method in settings.methods
+    }
+    runs = [run for group in groups.values() for run in group]
+    train_missing(runs, say=say, details=say, steps=steps)
+    text = table([(*names, _found(group)) for names, group in groups.items()])
+    settings.out.mkdir(parents=True, exist_ok=True)
+    (settings.out / "table.md").write_text(text + "\n", encoding="utf-8")
+    say(f"\n{text}")
+    return text
 
 
-def main() -> None:
-    """Reads the command line, measures, prints and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", nargs="+", type=Path)
-    parser.add_argument("--methods", nargs="+", default=["boxinst", "full"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--image-size", type=int)
-    parser.add_argument("--batch", type=int)
-    given = parser.parse_args()
-    chosen = {"epochs": given.epochs, "image_size": given.image_size, "batch": given.batch}
-    text = measure(
-        AccuracySettings(
-            data=given.data,
-            methods=given.methods,
-            seeds=given.seeds,
-            out=given.out,
-            options={name: value for name, value in chosen.items() if value is not None},
-        ),
-        say=partial(print, flush=True),
+def table(rows: Sequence[tuple[str, str, Sequence[Metrics]]]) -> str:
+    """A Markdown table; over several seeds each cell is mean and standard deviation."""
+    lines = []
+    for data, method, found in rows:
+        cells = [
+            score_cell([metrics.get(name) for metrics in found], 0 if name == "minutes" else 3)
+            for name in COLUMNS
+        ]
+        lines.append([data, method, str(len(found)), *cells])
+    return markdown_table(["data", "method", "seeds", *COLUMNS.values()], lines)
+
+
+def _runs(data: Path, method: str, settings: AccuracySettings) -> list[ListedRun]:
+    return [
+        ListedRun(
+            folder=settings.out / f"{data.stem}-{method}-{seed}",
+            data=data,
+            options={"method": method, "seed": seed, **settings.options},
+        )
+        for seed in settings.seeds
+    ]
+
+
+def _found(runs: Sequence[ListedRun]) -> list[Metrics]:
+    return [metrics for metrics in map(finished_metrics, runs) if metrics is not None]
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Reads the command line (or `words`) and measures."""
+    app = App(
+        name="python -m boxmask.benchmark.accuracy",
+        help="Train a list of methods and seeds on data sets; one table.",
+        result_action="return_value",
+        default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
     )
-    (given.out / "table.md").write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(f"\n{text}\n")
+
+    @app.default
+    def command(
+        data: tuple[Path, ...],
+        /,
+        *,
+        settings: Annotated[AccuracySettings, Parameter(name="*")] = AccuracySettings(),  # noqa: B008
+    ) -> None:
+        measure(data, settings, say=partial(print, flush=True))
+
+    app(words)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from boxmask.box_supervision.self_correction import (
     weighted_masks,
 )
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero
-from boxmask.ops.masks import aligned_upsample
+from boxmask.ops.masks import aligned_upsample, sample_at_stride
+from boxmask.prototypes.cosine_levels import CosineLevels
 from boxmask.prototypes.prototype_bank import ClassPixels, PrototypeBank, PrototypeSettings
 from boxmask.structures import Batch, LossSum, MaskSamples
 
@@ -34,6 +35,8 @@ class SelfCorrectionSettings:
         warmup: share of the run, in 0..1, in which prototypes learn from confident cells of the
             instance masks; afterwards from the pseudo masks.
         copy_paste: how objects are pasted after the warm-up; None for no pasting.
+        calibrated: count cosines from the middle between those of foreground and those of cells
+            outside all boxes; the paper counts from 0.
     """
 
     num_classes: int
@@ -42,6 +45,7 @@ class SelfCorrectionSettings:
     prototypes: PrototypeSettings = field(default_factory=PrototypeSettings)
     warmup: float = 0.11
     copy_paste: CopyPasteSettings | None = None
+    calibrated: bool = True
 
     def build(self) -> "SelfCorrectionLoss":
         """The loss with fresh prototypes."""
@@ -55,11 +59,13 @@ class Correction:
     Attributes:
         masks: pseudo masks of the N objects.
         instance: (N, h, w) in 0..1, weighted mean of the teacher's masks.
-        semantic: (N, h, w) cosines to the nearest prototype of the class.
+        semantic: (N, h, w) cosines to the nearest prototype of the class, calibrated if so set.
         inside: (N, h, w) bool, cells of the boxes.
         known: (N,) bool, objects with a sample.
         labels: (N,) class.
         image_index: (N,) image.
+        cosine_sums: (C, 2) sums of cosines over sure foreground, and over cells outside all boxes.
+        cosine_counts: (C, 2) numbers of these cells.
     """
 
     masks: PseudoMasks
@@ -69,6 +75,8 @@ class Correction:
     known: Tensor
     labels: Tensor
     image_index: Tensor
+    cosine_sums: Tensor
+    cosine_counts: Tensor
 
 
 class SelfCorrectionLoss(WeakLoss):
@@ -83,6 +91,7 @@ class SelfCorrectionLoss(WeakLoss):
         super().__init__()
         self.settings = settings
         self.bank = PrototypeBank(settings.num_classes, settings.channels, settings.prototypes)
+        self.levels = CosineLevels(settings.num_classes)
         self.paste_bank = settings.copy_paste.build() if settings.copy_paste else None
         self._pixels: ClassPixels | None = None
         self._correction: Correction | None = None
@@ -151,7 +160,11 @@ class SelfCorrectionLoss(WeakLoss):
         )
         inside = torch.zeros_like(instance, dtype=torch.bool)
         inside[teacher.instance_index] = teacher.box_masks()
-        semantic = self._semantic(teacher, image_index, labels)
+        cosines = self._cosines(teacher, image_index, labels)
+        sums, counts = self._cosine_sums(context, (cosines, instance, inside), labels, image_index)
+        semantic = cosines
+        if self.settings.calibrated:
+            semantic = cosines - self.levels.middle[labels][:, None, None]
         fused = fuse(semantic, instance, self.bank.seen[labels], settings)
         return Correction(
             masks=pseudo_masks(fused, instance, inside, settings),
@@ -161,6 +174,8 @@ class SelfCorrectionLoss(WeakLoss):
             known=known,
             labels=labels,
             image_index=image_index,
+            cosine_sums=sums,
+            cosine_counts=counts,
         )
 
     @torch.no_grad()
@@ -191,6 +206,7 @@ class SelfCorrectionLoss(WeakLoss):
         """Moves the prototypes by the last forward pass, and remembers its objects."""
         if self._pixels is None or self._correction is None:
             return
+        self.levels.update(self._correction.cosine_sums, self._correction.cosine_counts)
         self.bank.update(self._pixels)
         if self.paste_bank is not None and context.progress >= self.settings.warmup:
             self._remember(self.paste_bank, context, self._correction)
@@ -216,7 +232,7 @@ class SelfCorrectionLoss(WeakLoss):
             )
             bank.remember(tuple(one for one in objects if one is not None))
 
-    def _semantic(self, teacher: MaskSamples, image_index: Tensor, labels: Tensor) -> Tensor:
+    def _cosines(self, teacher: MaskSamples, image_index: Tensor, labels: Tensor) -> Tensor:
         """(N, h, w) cosines; computed once for each class of each image."""
         assert teacher.features is not None
         pairs = image_index * self.settings.num_classes + labels
@@ -228,6 +244,28 @@ class SelfCorrectionLoss(WeakLoss):
         )
         factor = teacher.logits.shape[-1] // cosines.shape[-1]
         return aligned_upsample(cosines[:, None], factor)[:, 0][inverse]
+
+    def _cosine_sums(
+        self,
+        context: LossContext,
+        maps: tuple[Tensor, Tensor, Tensor],
+        labels: Tensor,
+        image_index: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """What `CosineLevels.update` wants of N objects with these cosines, masks and boxes."""
+        cosines, instance, inside = maps
+        batch = context.batch
+        in_box = torch.zeros((len(batch), *inside.shape[1:]), device=inside.device)
+        in_box.index_add_(0, image_index, inside.float())
+        valid = sample_at_stride(batch.valid, batch.images.shape[-1] // inside.shape[-1])
+        outside = ((in_box == 0) & valid)[image_index]
+        sure = (instance > self.settings.pseudo.confident) & inside
+        cells = torch.stack([sure, outside], dim=1) & self.bank.seen[labels][:, None, None, None]
+        sums = torch.zeros((self.settings.num_classes, 2), device=cosines.device)
+        counts = torch.zeros_like(sums)
+        sums.index_add_(0, labels, (cosines[:, None] * cells).sum(dim=(2, 3)))
+        counts.index_add_(0, labels, cells.sum(dim=(2, 3)).float())
+        return sums, counts
 
 
 def _unit_cells(samples: MaskSamples, size: torch.Size) -> Tensor:

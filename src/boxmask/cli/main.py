@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Parameter
 
+from boxmask.cli.benchmark import build_benchmark
 from boxmask.cli.check import check
+from boxmask.cli.explain import explain
 from boxmask.cli.interrupted import Interrupted
 from boxmask.cli.label import label
 from boxmask.cli.predict import predict
@@ -20,14 +22,22 @@ USER_ERROR = 2
 INTERRUPTED = 130
 BROKEN = 1
 DEBUG = "--debug"
-COMMANDS = {"check": check, "train": train, "val": val, "predict": predict, "label": label}
+COMMANDS = {
+    "check": check,
+    "train": train,
+    "val": val,
+    "predict": predict,
+    "label": label,
+    "explain": explain,
+}
+GROUPS = {"benchmark": build_benchmark}  # each has commands of its own
 
 
 def build_app() -> App:
     """The parser of all commands."""
     app = App(
         name="boxmask",
-        help="Instance masks from box annotations: train, score, predict, label.",
+        help="Instance masks from box annotations: train, score, predict, label, explain.",
         help_epilogue="boxmask COMMAND --help says more. "
         "--debug, anywhere, shows where an error comes from.",
         version=_version,
@@ -38,6 +48,8 @@ def build_app() -> App:
     )
     for name, command in COMMANDS.items():
         app.command(command, name=name)
+    for build in GROUPS.values():
+        app.command(build())
     return app
 
 
@@ -90,8 +102,9 @@ def _complain(what: str, where: str, fix: str) -> None:
 
 
 def _help_hint(words: Sequence[str]) -> str:
-    command = next((word for word in words if word in COMMANDS), "")
-    return " ".join(["see boxmask", *([command] if command else []), "--help"])
+    group = [word for word in words[:1] if word in GROUPS]
+    command = [word for word in words if word in COMMANDS][:1]
+    return " ".join(["see boxmask", *(group or command), "--help"])
 
 
 def _version() -> str:

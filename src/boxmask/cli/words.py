@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from boxmask.api.options import (
     CheckOptions,
+    ExplainOptions,
     LabelOptions,
     PredictOptions,
     TrainOptions,
@@ -20,8 +21,10 @@ _OPTIONS = {
     "val": ValOptions,
     "predict": PredictOptions,
     "label": LabelOptions,
+    "explain": ExplainOptions,
 }
 _EXTRA = {"val": ("data", "split", "json"), "predict": ("json",), "check": ("json",),
+          "explain": ("json",),
           "label": ("weights", "json")}  # fmt: skip
 _OTHER_NAMES = {
     "imgsz": "image-size",
@@ -40,6 +43,7 @@ _PLACES = {
     "label": ("data",),
     "val": ("run", "model"),
     "predict": ("run", "model", "source"),
+    "explain": ("run", "model", "picture", "pictures"),
 }
 _WORD = re.compile(r"([A-Za-z][\w-]*)=(.+)", re.DOTALL)
 

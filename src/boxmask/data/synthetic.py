@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import colorsys
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from boxmask.data.masks import encode_mask
-from boxmask.data.textures import TEXTURES, Array, draw_surface
-
-CLASS_NAMES = ("disc", "star", "crescent")
-SUPERSAMPLING = 8  # coverage is averaged over this many points along each axis of a pixel
+from boxmask.data.outlines import CLASS_NAMES, OUTLINES, outline_coverage
+from boxmask.data.textures import SLOW_TEXTURES, TEXTURES, Array, draw_surface
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +29,15 @@ class SyntheticSettings:
         image_size: (height, width) in pixels, each at least 32.
         num_shapes: (least, most) shapes tried per picture; well hidden ones are left out.
         radius: (least, most) radius of a shape, as a share of the picture's shorter side.
-        overlap: whether a shape may lie on top of another. If not, shapes that find no free place
-            are left out.
+        overlap: whether a shape may lie on top of another by chance. If not, shapes that find no
+            free place are left out; those that `crowding` puts beside another need none.
         max_hidden: share of a shape's pixels that others may cover before it is left out, 0..1.
-        camouflage: 0: objects differ from the background in colour; 1: they share its mean colour
-            and differ in texture alone.
-        crowding: 0: shapes lie anywhere; 1: every shape touches or overlaps another.
+        camouflage: 0: objects differ from the background in colour; 1: the mean colour of each
+            object's visible part is the background's, nothing casts a shadow or grows slowly
+            brighter, and only the texture differs.
+        crowding: probability that a shape is put beside an earlier one, so that most touch or
+            overlap, and that it then has the other's class, colour and kind of texture. 0: shapes
+            lie anywhere; 1: a picture shows a heap of like objects.
         seed: equal seeds give equal files, byte for byte.
     """
 
@@ -68,12 +68,23 @@ class SyntheticSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class _Shape:
-    """One drawn shape: class, centre (x, y) and radius in pixels, share of each pixel covered."""
+    """One drawn shape.
+
+    Attributes:
+        label: its class.
+        center: (x, y) in pixels.
+        radius: in pixels.
+        coverage: (H, W) share of each pixel that it covers, 0..1.
+        look: shapes of one look share colour and kind of texture.
+        is_neighbor: whether it was put beside another.
+    """
 
     label: int
     center: tuple[float, float]
     radius: float
     coverage: Array
+    look: int
+    is_neighbor: bool
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -159,34 +170,7 @@ def _mask_fields(mask: NDArray[np.bool_]) -> dict[str, Any]:
     }
 
 
-# --- outlines and places ---------------------------------------------------------------------
-
-
-def _disc(random: Generator) -> Array:
-    """A circle, or an ellipse near it, of radius 1 around the origin: (P, 2)."""
-    angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
-    return np.stack([np.cos(angle), np.sin(angle) * random.uniform(0.75, 1.0)], axis=1)
-
-
-def _star(random: Generator) -> Array:
-    """A star of five or six points, (P, 2), outer radius 1."""
-    points = int(random.integers(5, 7))
-    angle = np.arange(2 * points) * np.pi / points
-    radius = np.where(np.arange(2 * points) % 2 == 0, 1.0, random.uniform(0.42, 0.52))
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-
-
-def _crescent(random: Generator) -> Array:
-    """A moon's crescent, (P, 2), outer radius 1: an arc out and a flatter arc back."""
-    tip, depth = random.uniform(0.7, 1.1), random.uniform(-0.35, -0.05)
-    outer = np.linspace(tip, 2 * np.pi - tip, 72)
-    inner = np.linspace(-np.pi / 2, np.pi / 2, 48)
-    x = np.cos(tip) - (np.cos(tip) - depth) * np.cos(inner)
-    outward = np.stack([np.cos(outer), np.sin(outer)], axis=1)
-    return np.concatenate([outward, np.stack([x, np.sin(tip) * np.sin(inner)], axis=1)])
-
-
-_OUTLINES: tuple[Callable[[Generator], Array], ...] = (_disc, _star, _crescent)
+# --- places ----------------------------------------------------------------------------------
 
 
 def _place_shapes(settings: SyntheticSettings, random: Generator) -> list[_Shape]:
@@ -197,7 +181,7 @@ def _place_shapes(settings: SyntheticSettings, random: Generator) -> list[_Shape
         for _attempt in range(30):
             shape = _draw_shape(settings, shapes, random)
             free = not (taken & (shape.coverage > 0)).any()
-            if shape.mask.any() and (settings.overlap or free):
+            if shape.mask.any() and (settings.overlap or free or shape.is_neighbor):
                 shapes.append(shape)
                 taken |= shape.coverage > 0
                 break
@@ -211,30 +195,27 @@ def _draw_shape(settings: SyntheticSettings, others: list[_Shape], random: Gener
     label = int(random.integers(len(CLASS_NAMES)))
     margin = 0.9 * radius
     center = random.uniform((margin, margin), (width - margin, height - margin))
-    if others and random.random() < settings.crowding:
+    look = len(others)
+    is_neighbor = bool(others) and random.random() < settings.crowding
+    if is_neighbor:
         other = others[int(random.integers(len(others)))]
         angle = random.uniform(0, 2 * np.pi)
         reach = (radius + other.radius) * random.uniform(0.55, 0.95)
         center = np.array(other.center) + reach * np.array([np.cos(angle), np.sin(angle)])
         center = np.clip(center, margin, np.array([width, height]) - margin)
+        if random.random() < settings.crowding:
+            label, look = other.label, other.look
     turn = random.uniform(0, 2 * np.pi)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    outline = _OUTLINES[label](random) @ rotation.T * radius + center  # (P, 2)
+    outline = OUTLINES[label](random) @ rotation.T * radius + center  # (P, 2)
     return _Shape(
         label=label,
         center=(float(center[0]), float(center[1])),
         radius=float(radius),
-        coverage=_coverage(outline, settings.image_size),
+        coverage=outline_coverage(outline, settings.image_size),
+        look=look,
+        is_neighbor=is_neighbor,
     )
-
-
-def _coverage(outline: Array, image_size: tuple[int, int]) -> Array:
-    """Share of each pixel inside a closed (P, 2) outline: (H, W) in 0..1."""
-    height, width = image_size
-    fine = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING), dtype=np.uint8)
-    cv2.fillPoly(fine, [np.rint(outline * SUPERSAMPLING - 0.5).astype(np.int32)], 1)
-    blocks = fine.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING)
-    return blocks.mean(axis=(1, 3), dtype=np.float32)
 
 
 # --- colours -----------------------------------------------------------------------------------
@@ -255,21 +236,45 @@ def _paint(
     shapes: list[_Shape], settings: SyntheticSettings, random: Generator
 ) -> NDArray[np.uint8]:
     """Paints the background and the shapes over it, lowest first: (H, W, 3) RGB."""
-    hue, size = random.random(), settings.image_size
+    hue, contrast = random.random(), 1 - settings.camouflage
     tone = colorsys.hsv_to_rgb(hue, random.uniform(0.08, 0.28), random.uniform(0.32, 0.8))
     background = np.array(tone)
     kinds = random.permutation(len(TEXTURES))
-    picture = draw_surface(int(kinds[0]), background, 0.045, random, size)
-    for index, shape in enumerate(shapes):
-        # Steps of the golden ratio keep neighbours in the list far apart in hue.
-        color = _object_color(background, hue + 0.5 + 0.618 * index, random)
-        color = (1 - settings.camouflage) * color + settings.camouflage * background
-        kind = int(kinds[1 + index % (len(kinds) - 1)])
-        surface = draw_surface(kind, color, 0.075, random, size)
+    picture = _surface(int(kinds[0]), background, 0.045, settings, random)
+    colors: dict[int, Array] = {}
+    for shape, visible in zip(shapes, _visible_parts(shapes), strict=True):
+        # Steps of the golden ratio keep the looks of a picture far apart in hue.
+        if shape.look not in colors:
+            color = _object_color(background, hue + 0.5 + 0.618 * shape.look, random)
+            colors[shape.look] = contrast * color + settings.camouflage * background
+        color = colors[shape.look]
+        kind = int(kinds[1 + shape.look % (len(kinds) - 1)])
+        surface = _surface(kind, color, 0.075, settings, random)
+        if settings.camouflage:
+            mean = np.average(surface, axis=(0, 1), weights=visible)  # (3,)
+            surface = surface + settings.camouflage * (color - mean)
         shadow = cv2.GaussianBlur(shape.coverage, (0, 0), 0.12 * shape.radius)
-        shadow = 0.3 * (1 - settings.camouflage) * np.roll(shadow, 2, axis=(0, 1))
+        shadow = 0.3 * contrast * np.roll(shadow, 2, axis=(0, 1))
         picture = picture * (1 - shadow[..., None])
         alpha = shape.coverage[..., None]
         picture = picture * (1 - alpha) + surface * alpha
     grain = random.normal(0, 0.008, size=picture.shape)
     return np.clip(np.rint((picture + grain) * 255), 0, 255).astype(np.uint8)
+
+
+def _surface(
+    kind: int, color: Array, strength: float, settings: SyntheticSettings, random: Generator
+) -> Array:
+    """A textured surface; slow changes of brightness are colour too, so camouflage takes them."""
+    if kind in SLOW_TEXTURES:
+        strength *= 1 - settings.camouflage
+    return draw_surface(kind, color, strength, random, settings.image_size)
+
+
+def _visible_parts(shapes: list[_Shape]) -> list[Array]:
+    """Share of each pixel, (H, W) in 0..1, that shows each shape; more than 0 somewhere."""
+    parts, free = [], np.ones(())
+    for shape in reversed(shapes):
+        parts.append(np.maximum(shape.coverage * free, 1e-6 * shape.coverage))
+        free = free * (1 - shape.coverage)
+    return parts[::-1]

@@ -46,6 +46,8 @@ TEXTURES: tuple[Callable[[Generator, tuple[int, int]], Array], ...] = (
     _checks,
     _gradient,
 )
+SLOW_TEXTURES = frozenset({TEXTURES.index(_gradient)})
+"""Kinds that change over as many pixels as a shape has: patches of them differ in mean colour."""
 
 
 def _ramp(random: Generator, image_size: tuple[int, int], period: float) -> Array:

@@ -27,6 +27,13 @@ class Scoring(Protocol):
         """The numbers by name; every process takes part."""
 
 
+class TrainingPictures(Protocol):
+    """Draws what a run teaches; leaves weights and random numbers as they are."""
+
+    def __call__(self, module: TrainingModule, folder: Path) -> None:
+        """Writes pictures into the folder; the first process alone calls it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecorderSettings:
     """What is recorded, and when.
@@ -39,6 +46,7 @@ class RecorderSettings:
         warmup: share of the run, in 0..1, over which the mask losses find their balance.
         warn: turns the numbers into a warning in plain words, or None.
         say: prints a line.
+        pictures: draws what the run teaches, after each scored epoch; None for no such pictures.
     """
 
     folder: RunFolder
@@ -48,6 +56,7 @@ class RecorderSettings:
     warmup: float
     warn: Callable[[Mapping[str, float]], str | None]
     say: Callable[[str], None]
+    pictures: TrainingPictures | None = None
 
 
 class RunRecorder(pl.Callback):
@@ -92,7 +101,8 @@ class RunRecorder(pl.Callback):
         means = pl_module.epoch_means.compute()
         epoch = trainer.current_epoch + 1
         last = epoch == trainer.max_epochs
-        scores = self._score(pl_module) if last or epoch % self.settings.every == 0 else {}
+        due = last or epoch % self.settings.every == 0
+        scores = self._score(pl_module) if due else {}
         row = {
             "epoch": epoch,
             "step": trainer.global_step,
@@ -106,6 +116,8 @@ class RunRecorder(pl.Callback):
         }
         if ranks.is_first():
             self._write(pl_module, row, scores)
+            if due and self.settings.pictures is not None:
+                self.settings.pictures(pl_module, self.settings.folder.root)
 
     def _score(self, module: TrainingModule) -> dict[str, float]:
         if self.settings.scoring is None:

@@ -49,6 +49,8 @@ class SIMSettings(BoxInstSettings):
         prototype_momentum: share of the old prototype at each update, in 0..1. Paper: 0.999.
         epsilon: weight of the entropy in the assignment of pixels to prototypes. Code: 0.05.
         temperature: tau of the semantic map. Paper: 0.1; code: 1.
+        calibrated: count cosines from the middle between those of foreground and those of cells
+            outside all boxes, class by class. Paper and code count from 0.
         instance_share: alpha, share of the instance mask in a pseudo mask, in 0..1. Paper: 0.5.
             1 leaves the semantic map out, 0 the instance masks.
         sharpness: mu, how much samples count whose predicted box fits. Paper: 5; code: 0.
@@ -74,6 +76,7 @@ class SIMSettings(BoxInstSettings):
     prototype_momentum: float = 0.999
     epsilon: float = 0.05
     temperature: float = 0.1
+    calibrated: bool = True
     instance_share: float = 0.5
     sharpness: float = 5.0
     confident: float = 0.7
@@ -91,7 +94,7 @@ class SIMSettings(BoxInstSettings):
 
 
 # SIM as its paper has it, where it differs from our defaults.
-PAPER = SIMSettings(pairwise_feature=0.0, pseudo_ramp=0.0, teacher_decay=0.9999)
+PAPER = SIMSettings(pairwise_feature=0.0, calibrated=False, pseudo_ramp=0.0, teacher_decay=0.9999)
 
 Losses = tuple[dict[str, LossSettings], dict[str, Term]]
 
@@ -143,6 +146,7 @@ def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses
             epsilon=settings.epsilon,
         ),
         warmup=settings.warmup,
+        calibrated=settings.calibrated,
         copy_paste=CopyPasteSettings(
             capacity=settings.bank_capacity,
             probability=settings.paste_probability,

@@ -72,7 +72,7 @@ def plot_results(results_csv: Path, out_png: Path) -> Path:
         axis.set_visible(False)
     if warmup is not None and (warmup > 0).any():
         figure.legend(handles=[Patch(color=WARMUP_COLOR, label="warm-up")], **_LEGEND_BELOW)
-    return _save(figure, out_png)
+    return save_figure(figure, out_png)
 
 
 def plot_size_ap(metrics: Mapping[str, float], out_png: Path) -> Path:
@@ -104,7 +104,7 @@ def plot_size_ap(metrics: Mapping[str, float], out_png: Path) -> Path:
         axis.bar_label(drawn, _bar_texts(values), padding=2, fontsize=8, color=TEXT_COLOR)
     axis.set_xticks(range(len(sizes)), labels)
     _finish_bars(axis, "AP by object size", series, axis.set_ylim)
-    return _save(figure, out_png)
+    return save_figure(figure, out_png)
 
 
 def plot_class_ap(metrics: Mapping[str, float], out_png: Path) -> Path:
@@ -136,7 +136,7 @@ def plot_class_ap(metrics: Mapping[str, float], out_png: Path) -> Path:
     axis.set_yticks(range(len(names)), [names[index] for index in ranked], fontsize=8)
     axis.set_ylim(-0.6, len(names) - 0.4)
     _finish_bars(axis, "AP by class", series, axis.set_xlim)
-    return _save(figure, out_png)
+    return save_figure(figure, out_png)
 
 
 _LEGEND_BELOW: dict[str, Any] = {
@@ -205,7 +205,7 @@ def _draw_lines(axis: Axes, title: str, epochs: Column, lines: dict[str, Column]
             ms=3,
             label=label.replace("_", " "),
         )
-    _plain_axis(axis, title)
+    plain_axis(axis, title)
     axis.set_xlabel("epoch", fontsize=8, color=TEXT_COLOR)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
     if len(lines) > 1:
@@ -254,7 +254,7 @@ def _finish_bars(
     axis: Axes, title: str, series: dict[str, Column], set_limits: Callable[[float, float], Any]
 ) -> None:
     """Titles, scale and legend; the scale never ends below 0.25, so that poor scores look poor."""
-    _plain_axis(axis, title)
+    plain_axis(axis, title)
     highest = float(np.nanmax([0.0, *np.concatenate([*series.values()])]))
     set_limits(0, max(0.25, min(1.08, 1.15 * highest)))
     figure = axis.get_figure()
@@ -262,7 +262,8 @@ def _finish_bars(
     figure.legend(**_LEGEND_BELOW)
 
 
-def _plain_axis(axis: Axes, title: str) -> None:
+def plain_axis(axis: Axes, title: str) -> None:
+    """Gives a panel its title and the quiet frame that all our plots have."""
     axis.set_title(title, fontsize=10, color=TEXT_COLOR, loc="left")
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color("#b8bdc7")
@@ -271,7 +272,12 @@ def _plain_axis(axis: Axes, title: str) -> None:
     axis.set_axisbelow(True)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Writes a plot and gives its path back.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=130, facecolor="white")

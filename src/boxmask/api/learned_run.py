@@ -1,0 +1,141 @@
+"""A run with everything that it learned: not the model alone, but what taught it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from boxmask.api.options import TrainOptions, options_from
+from boxmask.api.plan import plan_recipe
+from boxmask.box_supervision.correction_steps import self_correction_of
+from boxmask.box_supervision.self_correction_loss import (
+    SelfCorrectionLoss,
+    SelfCorrectionSettings,
+)
+from boxmask.data.folder import read_data
+from boxmask.data.records import DataFolder
+from boxmask.detectors.detector import Detector
+from boxmask.engine.run_folder import RunFolder
+from boxmask.errors import UserError
+from boxmask.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedRun:
+    """A run that corrected its own masks, as its last checkpoint left it.
+
+    Attributes:
+        folder: the run's folder.
+        data: what it was trained on.
+        recipe: how.
+        detector: the moving average, in evaluation mode.
+        correction: the loss that made pseudo masks, with prototypes and memory bank.
+        epoch: epochs that were finished.
+        step: optimizer steps that were made.
+    """
+
+    folder: Path
+    data: DataFolder
+    recipe: Recipe
+    detector: Detector
+    correction: SelfCorrectionLoss
+    epoch: int
+    step: int
+
+    def to(self, device: torch.device) -> "LearnedRun":
+        """The same run on a device."""
+        return replace(
+            self, detector=self.detector.to(device), correction=self.correction.to(device)
+        )
+
+
+def load_learned_run(folder: Path) -> LearnedRun:
+    """Builds a run's detector and objective again, and fills them from `weights/last.ckpt`.
+
+    Args:
+        folder: a run folder, finished or interrupted.
+
+    Raises:
+        UserError: If there is no such run, it makes no pseudo masks, or its checkpoint does not
+            fit.
+    """
+    data_path, options = _arguments(folder)
+    data = read_data(data_path, options.val_fraction)
+    recipe = plan_recipe(data, options)
+    if not any(isinstance(loss, SelfCorrectionSettings) for loss in recipe.losses.values()):
+        raise UserError(
+            f"this run was trained with --method {options.method}, which makes no pseudo masks",
+            where=str(folder),
+            fix=f"train one with: boxmask train {data_path} --method sim",
+        )
+    checkpoint = _checkpoint(RunFolder(root=folder).last)
+    return _filled(folder, data, recipe, checkpoint)
+
+
+def _arguments(folder: Path) -> tuple[str, TrainOptions]:
+    """The data and the options of a run."""
+    file = RunFolder(root=folder).arguments
+    if not file.is_file():
+        raise UserError(
+            "this is no run folder" if folder.exists() else "no such run",
+            where=str(file if folder.exists() else folder),
+            fix="name a folder that `boxmask train` has made",
+        )
+    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return saved.pop("data"), options_from(TrainOptions, saved)
+
+
+def _checkpoint(file: Path) -> dict[str, Any]:
+    """A checkpoint, its tensors read when they are needed."""
+    if not file.is_file():
+        raise UserError(
+            "this run has no checkpoint yet",
+            where=str(file),
+            fix="wait until `boxmask train` has finished an epoch",
+        )
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a broken file can raise nearly anything
+        raise UserError(
+            "the checkpoint cannot be read",
+            where=f"{file}: {str(error).splitlines()[0]}",
+            fix="train again",
+        ) from error
+
+
+def _filled(
+    folder: Path, data: DataFolder, recipe: Recipe, checkpoint: dict[str, Any]
+) -> LearnedRun:
+    backbone = replace(recipe.detector.backbone, pretrained=False)
+    detector = replace(recipe.detector, backbone=backbone).build()
+    objective = recipe.build_objective(max(checkpoint["global_step"], 1))
+    try:
+        detector.load_state_dict(_part(checkpoint["state_dict"], "average.model."))
+        objective.load_state_dict(_part(checkpoint["state_dict"], "step.objective."))
+    except RuntimeError as error:
+        raise UserError(
+            "the checkpoint does not fit: data or version of boxmask have changed since",
+            where=f"{folder}: {str(error).splitlines()[-1].strip()}",
+            fix="train again, or bring back the data as it was",
+        ) from error
+    correction = self_correction_of(objective)
+    assert correction is not None
+    return LearnedRun(
+        folder=folder,
+        data=data,
+        recipe=recipe,
+        detector=detector.eval(),
+        correction=correction.eval(),
+        epoch=checkpoint["epoch"] + 1,
+        step=checkpoint["global_step"],
+    )
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries below a prefix, without it."""
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }

@@ -1,0 +1,130 @@
+"""A list of trainings: finished ones are read, interrupted ones go on, missing ones are trained."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from boxmask.api.train import TrainedRun, train
+from boxmask.api.val import val
+from boxmask.engine.run_folder import RunFolder
+from boxmask.errors import UserError
+
+Say = Callable[[str], None]
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedRun:
+    """One training of a list.
+
+    Attributes:
+        folder: of the run; `done.json` in it holds the numbers once it is finished.
+        data: what it is trained on.
+        options: of `boxmask.train`, other than those that say where and how it starts.
+        scored_on: a data set whose val split scores the last weights; None if training scores.
+        keep_checkpoint: whether what resuming needs stays when the run is finished.
+    """
+
+    folder: Path
+    data: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+    scored_on: Path | None = None
+    keep_checkpoint: bool = True
+
+    @property
+    def done(self) -> Path:
+        """The file of a finished run's numbers."""
+        return self.folder / "done.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSteps:
+    """What is done in a run; tests put other functions here.
+
+    Attributes:
+        train: as `boxmask.train`.
+        score: as `boxmask.val`.
+        clock: seconds.
+    """
+
+    train: Callable[..., TrainedRun] = train
+    score: Callable[..., Metrics] = val
+    clock: Callable[[], float] = time.monotonic
+
+
+def finished_metrics(run: ListedRun) -> Metrics | None:
+    """The numbers of a finished run; None if it is not finished.
+
+    Raises:
+        UserError: If it was trained with other options.
+    """
+    if not run.done.is_file():
+        return None
+    _check_options(run)
+    return json.loads(run.done.read_text(encoding="utf-8"))
+
+
+def train_missing(
+    runs: Sequence[ListedRun], *, say: Say, details: Say, steps: RunSteps | None = None
+) -> None:
+    """Trains all runs that are not finished, in their order.
+
+    Args:
+        runs: the list.
+        say: takes a line at the start, and one before and after each run.
+        details: takes every line of the runs themselves.
+        steps: how runs are trained and scored.
+
+    Raises:
+        UserError: If a run was begun with other options, or cannot be trained; what is finished
+            stays finished.
+    """
+    steps = steps or RunSteps()
+    missing = [run for run in runs if finished_metrics(run) is None]
+    say(f"{len(missing)} of {len(runs)} runs are missing" if missing else "all runs are finished")
+    start = steps.clock()
+    for number, run in enumerate(missing, start=1):
+        say(f"\nrun {number} of {len(missing)}: {run.folder}")
+        metrics = _metrics(run, steps, details)
+        run.done.write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+        if not run.keep_checkpoint:
+            RunFolder(root=run.folder).last.unlink(missing_ok=True)
+        minutes = (steps.clock() - start) / number / 60
+        left = minutes * (len(missing) - number)
+        if left:
+            say(f"{minutes:.1f} minutes a run: about {left:.0f} minutes left")
+
+
+def _metrics(run: ListedRun, steps: RunSteps, details: Say) -> Metrics:
+    """Trains a run from its start or from where it stopped, and scores it."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    if RunFolder(root=run.folder).last.is_file():
+        _check_options(run)
+        trained = steps.train(out=run.folder, resume=True, say=details)
+    else:
+        trained = steps.train(run.data, out=run.folder, overwrite=True, say=details, **run.options)
+    if run.scored_on is None:
+        return trained.metrics
+    out = run.folder / "score"
+    return trained.metrics | steps.score(run.folder, run.scored_on, "val", out=out, say=details)
+
+
+def _check_options(run: ListedRun) -> None:
+    """A table must not mix runs of different lengths or sizes."""
+    file = RunFolder(root=run.folder).arguments
+    if not file.is_file():
+        return
+    kept = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for name, value in run.options.items():
+        wanted = list(value) if isinstance(value, tuple) else value
+        if kept.get(name) != wanted:
+            raise UserError(
+                f"this run was made with {name} {kept.get(name)}, and not with {wanted}",
+                where=str(run.folder),
+                fix="name another folder with --out, or ask for the same",
+            )

@@ -1,0 +1,158 @@
+"""Settings of the benchmarks: plain data with defaults, light to import."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from boxmask.api.options import Method
+from boxmask.errors import UserError
+
+VariantName = Literal[
+    "boxinst",
+    "sim",
+    "sim-without-semantic-map",
+    "sim-without-self-correction",
+    "sim-without-weighting",
+    "sim-without-copy-paste",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A way to train: a method, and what differs from its defaults.
+
+    Attributes:
+        name: in commands and folders.
+        title: in tables and plots.
+        method: see `TrainOptions.method`.
+        settings: see `TrainOptions.settings`.
+    """
+
+    name: VariantName
+    title: str
+    method: Method
+    settings: tuple[str, ...] = ()
+
+
+VARIANTS = (
+    Variant(name="boxinst", title="BoxInst", method="boxinst"),
+    Variant(name="sim", title="SIM", method="sim"),
+    Variant(
+        name="sim-without-semantic-map",
+        title="SIM without semantic map",
+        method="sim",
+        settings=("instance_share=1",),
+    ),
+    Variant(
+        name="sim-without-self-correction",
+        title="SIM without self-correction",
+        method="sim",
+        settings=("instance_share=0",),
+    ),
+    Variant(
+        name="sim-without-weighting",
+        title="SIM without weighting",
+        method="sim",
+        settings=("sharpness=0",),
+    ),
+    Variant(
+        name="sim-without-copy-paste",
+        title="SIM without copy-paste",
+        method="sim",
+        settings=("paste_probability=0",),
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracySettings:
+    """What the accuracy list trains.
+
+    Attributes:
+        methods: What teaches the masks; one row of the table each.
+        seeds: One run for each.
+        epochs: Passes over the training pictures. Default: the recipe's.
+        image_size: Short side in pixels. Default: the recipe's.
+        batch: Pictures of one optimizer step. Default: the recipe's.
+        out: Folder of all runs; finished ones are not done again.
+    """
+
+    methods: tuple[Method, ...] = ("sim", "boxinst", "full")
+    seeds: tuple[int, ...] = (0,)
+    epochs: int | None = None
+    image_size: int | None = None
+    batch: int | None = None
+    out: Path = Path("runs/accuracy")
+
+    def __post_init__(self) -> None:
+        for name in ("methods", "seeds"):
+            _without_repeats(self, name)
+            _at_least_one(name, getattr(self, name))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of `boxmask.train` that were chosen for all runs."""
+        chosen = {"epochs": self.epochs, "image_size": self.image_size, "batch": self.batch}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChallengeSettings:
+    """What the challenges train.
+
+    Attributes:
+        camouflage: Values of this dial, 0 to 1; the other is at 0. At 1 objects have the
+            background's mean colour.
+        crowding: Values of this dial, 0 to 1; the other is at 0. At 1 objects lie in heaps of one
+            class and colour.
+        variants: What is compared.
+        seeds: One run of each variant for each.
+        epochs: Passes over the training pictures.
+        image_size: Side of the pictures in pixels.
+        num_train: Pictures to learn from, for each dial value.
+        num_val: Pictures to score on, for each dial value.
+        score: end: the last weights are scored once, which saves time. best: weights are scored
+            now and then, and those of the best epoch, judged by boxes alone, count.
+        out: Folder of data, runs and results; finished runs are not done again.
+    """
+
+    camouflage: tuple[float, ...] = (0.0, 0.5, 0.8, 1.0)
+    crowding: tuple[float, ...] = (0.0, 0.5, 1.0)
+    variants: tuple[VariantName, ...] = tuple(variant.name for variant in VARIANTS)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    epochs: int = 25
+    image_size: int = 128
+    num_train: int = 60
+    num_val: int = 30
+    score: Literal["end", "best"] = "end"
+    out: Path = Path("runs/challenges")
+
+    def __post_init__(self) -> None:
+        for name in ("camouflage", "crowding", "variants", "seeds"):
+            _without_repeats(self, name)
+            _at_least_one(name, getattr(self, name))
+        for name in ("camouflage", "crowding"):
+            for value in getattr(self, name):
+                if not 0 <= value <= 1:
+                    raise UserError(f"{name}: expected 0 to 1, got {value:g}")
+        for name in ("epochs", "num_train", "num_val"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        known = [variant.name for variant in VARIANTS]
+        for name in self.variants:
+            if name not in known:
+                raise UserError(f"there is no variant {name!r}", fix=f"known: {', '.join(known)}")
+
+    @property
+    def chosen_variants(self) -> tuple[Variant, ...]:
+        """The variants to compare."""
+        return tuple(variant for variant in VARIANTS if variant.name in self.variants)
+
+
+def _without_repeats(settings: object, name: str) -> None:
+    object.__setattr__(settings, name, tuple(dict.fromkeys(getattr(settings, name))))
+
+
+def _at_least_one(name: str, values: tuple[object, ...]) -> None:
+    if not values:
+        raise UserError(f"{name}: expected at least one value")

@@ -1,0 +1,93 @@
+"""Knobs by name reach the part that they belong to; presets differ where the page says so."""
+
+from dataclasses import asdict, fields, replace
+
+import pytest
+
+from boxmask.errors import UserError
+from boxmask.recipes.box_losses import (
+    PAPER,
+    BoxInstSettings,
+    SIMSettings,
+    boxinst_losses,
+    method_settings,
+    sim_losses,
+)
+from boxmask.recipes.condinst import condinst
+
+
+def parts(settings):
+    """Everything that SIM's settings make, as plain data."""
+    losses, terms = sim_losses(settings, num_classes=2, channels=16)
+    return {name: asdict(one) for name, one in losses.items()}, {
+        name: asdict(one) for name, one in terms.items()
+    }
+
+
+OTHER = {
+    "pairwise_dilation": 1, "prototypes": 3, "paste_most": 1, "bank_capacity": 7,
+    "calibrated": False, "low": 0.3, "lowest_high": 0.65, "highest_high": 0.8,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(SIMSettings)])
+def test_every_knob_changes_something(name):
+    if name in ("teacher_decay", "pairwise_color"):
+        return  # below
+    value = OTHER.get(name, getattr(SIMSettings(), name) * 0.5)
+    assert parts(replace(SIMSettings(), **{name: value})) != parts(SIMSettings())
+
+
+def test_colour_threshold_counts_where_colours_alone_decide():
+    settings = SIMSettings(pairwise_feature=0, pairwise_color=0.5)
+    loss = sim_losses(settings, 2, 16)[0]["loss_pairwise"]
+    assert (loss.color_threshold, loss.feature_threshold) == (0.5, None)
+    assert boxinst_losses(settings)[0]["loss_pairwise"] == loss
+
+
+def test_teacher_decay_is_the_moving_average():
+    recipe = condinst("condinst-lite0", "sim", 2, settings=SIMSettings(teacher_decay=0.5))
+    assert recipe.average_decay == 0.5
+    assert condinst("condinst-lite0", "sim", 2).average_decay == 0.998
+
+
+def test_paper_values():
+    """SIM, section 4.1 and equations 1, 6 and 7."""
+    assert (PAPER.temperature, PAPER.sharpness, PAPER.instance_share) == (0.1, 5, 0.5)
+    assert (PAPER.prototypes, PAPER.prototype_momentum) == (10, 0.999)
+    assert (PAPER.pseudo_weight, PAPER.paste_weight, PAPER.pairwise_feature) == (0.5, 1, 0)
+    assert (PAPER.bank_capacity, PAPER.paste_fraction, PAPER.paste_most) == (100, 0.25, 3)
+    assert PAPER.teacher_decay == 0.9999
+    assert method_settings("sim", "paper", ()) == PAPER
+
+
+def test_words_change_a_preset():
+    settings = method_settings("sim", "paper", ("temperature=0.2", "prototypes=4"))
+    assert settings == replace(PAPER, temperature=0.2, prototypes=4)
+    assert method_settings("boxinst", "default", ("pairwise_color=0.4",)) == BoxInstSettings(
+        pairwise_color=0.4
+    )
+    assert method_settings("full", "default", ()) is None
+
+
+def test_no_pasting_means_no_paste_loss():
+    losses, terms = sim_losses(SIMSettings(paste_probability=0), 2, 16)
+    assert losses["loss_pseudo"].copy_paste is None
+    assert "loss_paste" not in losses
+    assert set(losses) == set(terms)
+
+
+@pytest.mark.parametrize(
+    ("method", "word", "message"),
+    [
+        ("sim", "temprature=1", "did you mean temperature"),
+        ("sim", "temperature", "NAME=VALUE"),
+        ("sim", "temperature=warm", "temperature"),
+        ("sim", "low=0.99", "low <= lowest_high"),
+        ("boxinst", "temperature=1", "known: projection_weight"),
+        ("full", "temperature=1", "no settings"),
+    ],
+)
+def test_bad_words(method, word, message):
+    with pytest.raises(UserError, match=message):
+        method_settings(method, "default", (word,))
