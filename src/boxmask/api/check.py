@@ -63,8 +63,11 @@ def check(data: Path | str, *, say: Say = print, **options: Any) -> DataCheck:
         say(line)
     for advice in summary.advice:
         say(f"  -> {advice}")
-    fix = "     Correct the errors or pass --skip-bad." if summary.num_errors else ""
-    say(f"Pictures: {out / 'labels.jpg'}, {out / 'boxes_0.jpg'}{fix}")
+    say(f"Pictures: {out / 'labels.jpg'}, {out / 'boxes_0.jpg'}")
+    if summary.num_errors:
+        say(f"Next: correct the errors, or leave them out: boxmask train {data} --skip-bad")
+    else:
+        say(f"Next: boxmask train {data}")
     return DataCheck(summary=summary, problems=folder.problems, dir=out)
 
 

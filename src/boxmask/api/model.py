@@ -40,7 +40,7 @@ class BoxMask:
         run_or_weights: a run folder or its weights; or the name of a model to train, such as
             "condinst-lite0".
         device: where it runs: "auto", "cpu", "cuda", ...
-        method: how it learns, for a model to train: "boxinst" or "full".
+        method: how it learns, for a model to train: "sim", "boxinst" or "full".
 
     Raises:
         UserError: If there is no such run, or the device cannot be used.
@@ -51,7 +51,7 @@ class BoxMask:
         run_or_weights: str | PathLike[str],
         device: str = "auto",
         *,
-        method: Method = "boxinst",
+        method: Method = "sim",
     ) -> None:
         self.device = device
         self.method: Method = method

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from boxmask.api.options import ExplainOptions
+from boxmask.cli.paths import require_run
 from boxmask.cli.printing import print_json, silent
 
 
@@ -24,6 +25,7 @@ def explain(
         json: Print files and shares as JSON and nothing else.
         options: Everything else.
     """
+    require_run(run)
     from boxmask.api.explain import explain as draw
 
     drawn = draw(run, pictures, say=silent if json else print, **vars(options))

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from boxmask.api.options import LabelOptions
 from boxmask.cli.interrupted import resumable
+from boxmask.cli.paths import require_data, require_run
 from boxmask.cli.printing import print_json, silent
 
 
@@ -28,6 +29,8 @@ def label(
         json: Print the summary as JSON and nothing else.
         options: Everything else.
     """
+    require_data(data)
+    require_run(weights)
     from boxmask.api.label import default_out
     from boxmask.api.label import label as label_data
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from boxmask.api.options import PredictOptions
+from boxmask.cli.paths import require_run
 from boxmask.cli.printing import print_json, silent
 
 
@@ -25,6 +26,7 @@ def predict(
         json: Print the summary as JSON and nothing else.
         options: Everything else.
     """
+    require_run(run)
     from boxmask.api.predict import predict as find
 
     found = find(run, source, say=silent if json else print, **vars(options))

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from boxmask.api.options import TrainOptions
 from boxmask.cli.interrupted import resumable
+from boxmask.cli.paths import require_data
 from boxmask.errors import UserError
 
 _RUN_LINE = "run "
@@ -30,6 +31,8 @@ def train(
     """
     if data is None and not options.resume:
         raise UserError("train needs data", fix="boxmask train DATA; see boxmask train --help")
+    if data is not None:
+        require_data(data)
     printer = RunPrinter()
     from boxmask.api.train import train as train_model
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from boxmask.api.options import ValOptions
+from boxmask.cli.paths import require_data, require_run
 from boxmask.cli.printing import print_json, silent
 
 
@@ -27,6 +28,9 @@ def val(
         json: Print the numbers as JSON and nothing else.
         options: Everything else.
     """
+    require_run(run)
+    if data is not None:
+        require_data(data)
     from boxmask.api.val import val as score
     from boxmask.api.val import without_nan
 

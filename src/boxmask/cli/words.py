@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import pairwise
 
 from boxmask.api.options import (
     CheckOptions,
@@ -59,8 +60,8 @@ def check_words(words: Sequence[str]) -> None:
     command = words[0]
     known = {field.name.replace("_", "-") for field in fields(_OPTIONS[command])}
     known |= {*_EXTRA.get(command, ())}
-    for word in words[1:]:
-        match = _WORD.fullmatch(word)
+    for before, word in pairwise(words):
+        match = None if before == "--settings" else _WORD.fullmatch(word)
         if not match:
             continue
         key, value = match.group(1).replace("_", "-").lower(), match.group(2)

@@ -1,6 +1,6 @@
 """What teaches masks from boxes: every knob of BoxInst and SIM, and the losses they make."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 
@@ -198,7 +198,7 @@ def method_settings(method: str, preset: str, given: Sequence[str]) -> BoxInstSe
     return settings
 
 
-def _parsed(given: Sequence[str], known: Sequence[str]) -> Mapping[str, str]:
+def _parsed(given: Sequence[str], known: Sequence[str]) -> dict[str, str]:
     """Names and values of "name=value" words."""
     found = {}
     for word in given:

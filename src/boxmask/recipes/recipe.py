@@ -53,7 +53,7 @@ class Recipe:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     average_decay: float = 0.998
     batch: int = 4
-    pictures_seen: int = 4000
+    pictures_seen: int = 8000
     warmup_steps: int = 80
 
     def warmup_share(self, total_steps: int) -> float:
