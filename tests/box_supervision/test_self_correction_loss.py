@@ -9,6 +9,8 @@ from boxmask.box_supervision.copy_paste_bank import CopyPasteSettings
 from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
 from boxmask.box_supervision.self_correction_loss import SelfCorrectionSettings
 from boxmask.box_supervision.weak_loss import LossContext
+from boxmask.ops.boxes import paired_iou
+from boxmask.ops.masks import boxes_of_masks
 from boxmask.structures import Batch, MaskSamples, Targets
 
 HEIGHT, WIDTH, CELL = 16, 20, 4
@@ -184,3 +186,40 @@ def test_equal_features_widen_the_colour_gate():
     assert (product | ~color).all()
     expected = PairwiseLossSettings(color_threshold=0.1).build().similar(alike, CELL)
     assert torch.equal(product, expected)
+
+
+def test_the_teacher_is_asked_from_the_second_half_of_the_warmup_on():
+    loss = build(warmup=0.4)
+    assert [loss.needs_teacher(p) for p in (0.0, 0.19, 0.2, 0.4, 1.0)] == [False] * 2 + [True] * 3
+    student = samples_for(BATCH)
+    early = LossContext(batch=BATCH, student=student, teacher=None, progress=0.1)
+    result = loss(early)
+    result.total.backward()
+    assert (float(result.total.detach()), float(result.count)) == (0.0, 0.0)
+    loss.update(early)
+    assert not loss.bank.seen.any()
+    assert {name: float(value) for name, value in loss.report().items()} == {
+        "pseudo_foreground": 0.0,
+        "pseudo_background": 0.0,
+    }
+    late = context_for(BATCH, progress=0.2)
+    loss(late)
+    loss.update(late)
+    assert loss.bank.seen.tolist() == [True, False]
+
+
+def test_objects_whose_pseudo_mask_misses_its_box_are_not_remembered():
+    banks = []
+    for least_fit in (0.0, 0.99):
+        bank = CopyPasteSettings(capacity=4, least_fit=least_fit)
+        loss = build(copy_paste=bank, warmup=0.0)
+        context = context_for(BATCH)
+        for _ in range(2):
+            loss(context)
+            loss.update(context)
+        banks.append(sum(len(objects) for objects in loss.paste_bank.pictures))
+    assert banks[0] > 0
+    whole = boxes_of_masks(loss.correct(context).masks.foreground) * CELL
+    fits = paired_iou(whole, torch.cat([t.boxes for t in BATCH.targets]))
+    assert banks[1] <= 2 * int((fits >= 0.99).sum())
+    assert banks[1] < banks[0]

@@ -21,6 +21,8 @@ class CopyPasteSettings:
         fraction: share of a remembered picture's objects that are pasted. Paper: 0.25.
         most: objects pasted into a picture at most. Paper: 3.
         score_power: objects are drawn with weights score to this power. Code: 3.
+        least_fit: IoU, in 0..1, of the pseudo mask's own box with the given one from which an
+            object is remembered: others would teach wrong boxes. Paper: 0.
         least_visible: share of an object, in 0..1, that must stay visible, else it is dropped.
         least_side: pixels of the shorter side that a visible object must have.
     """
@@ -30,6 +32,7 @@ class CopyPasteSettings:
     fraction: float = 0.25
     most: int = 3
     score_power: float = 3.0
+    least_fit: float = 0.75
     least_visible: float = 0.25
     least_side: float = 4.0
 

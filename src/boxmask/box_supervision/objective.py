@@ -72,10 +72,9 @@ class Objective(nn.Module):
         """The sums of all weak losses."""
         return {name: loss(context) for name, loss in self.losses.items()}
 
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether a loss looks at the moving average."""
-        return any(cast(WeakLoss, loss).needs_teacher for loss in self.losses.values())
+    def needs_teacher(self, progress: float) -> bool:
+        """Whether a loss looks at the moving average at a share of the run."""
+        return any(cast(WeakLoss, loss).needs_teacher(progress) for loss in self.losses.values())
 
     def augment(self, batch: Batch, progress: float) -> Batch:
         """The batch as the losses want it: with pasted objects, if one of them pastes."""

@@ -44,7 +44,10 @@ class PairwiseLoss(WeakLoss):
     def __init__(self, settings: PairwiseLossSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.needs_teacher = settings.feature_threshold is not None
+
+    def needs_teacher(self, progress: float) -> bool:
+        """Where teacher features decide which neighbours must agree."""
+        return self.settings.feature_threshold is not None
 
     def forward(self, context: LossContext) -> LossSum:
         """Averaged over all edges of all samples."""

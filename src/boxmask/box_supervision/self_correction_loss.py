@@ -17,7 +17,8 @@ from boxmask.box_supervision.self_correction import (
     weighted_masks,
 )
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero
-from boxmask.ops.masks import aligned_upsample, sample_at_stride
+from boxmask.ops.boxes import paired_iou
+from boxmask.ops.masks import aligned_upsample, boxes_of_masks, sample_at_stride
 from boxmask.prototypes.cosine_levels import CosineLevels
 from boxmask.prototypes.prototype_bank import ClassPixels, PrototypeBank, PrototypeSettings
 from boxmask.structures import Batch, LossSum, MaskSamples
@@ -85,8 +86,6 @@ class SelfCorrectionLoss(WeakLoss):
     Source: SIM (CVPR 2023), sections 3.2.1 and 3.2.2.
     """
 
-    needs_teacher = True
-
     def __init__(self, settings: SelfCorrectionSettings) -> None:
         super().__init__()
         self.settings = settings
@@ -96,6 +95,10 @@ class SelfCorrectionLoss(WeakLoss):
         self._pixels: ClassPixels | None = None
         self._correction: Correction | None = None
         self._pasted: tuple[int, ...] = ()
+
+    def needs_teacher(self, progress: float) -> bool:
+        """From the second half of the warm-up on, in which prototypes are found."""
+        return progress >= self.settings.warmup / 2
 
     def augment(self, batch: Batch, progress: float) -> Batch:
         """Pastes objects of earlier pictures, once warm."""
@@ -107,6 +110,9 @@ class SelfCorrectionLoss(WeakLoss):
 
     def forward(self, context: LossContext) -> LossSum:
         """Averaged over samples of classes that have prototypes."""
+        self._pixels = self._correction = None
+        if not self.needs_teacher(context.progress):
+            return LossSum(attached_zero(context), context.student.scores.new_zeros(()))
         student, teacher = context.student, context.teacher
         if teacher is None or teacher.features is None or student.features is None:
             raise ValueError("self-correction needs a teacher and mask features")
@@ -123,9 +129,10 @@ class SelfCorrectionLoss(WeakLoss):
         return LossSum((distances * seen).sum(), seen.sum().to(distances.dtype))
 
     def report(self) -> dict[str, Tensor]:
-        """Shares of the boxes' cells that the pseudo masks call foreground and background."""
+        """Shares of the boxes' cells that pseudo masks call foreground and background; first 0."""
         if self._correction is None:
-            return {}
+            none = self.bank.vectors.new_zeros(())
+            return {"pseudo_foreground": none, "pseudo_background": none}
         correction = self._correction
         seen = self.bank.seen[correction.labels][:, None, None]
         inside = correction.inside & seen
@@ -216,15 +223,18 @@ class SelfCorrectionLoss(WeakLoss):
     def _remember(self, bank: CopyPasteBank, context: LossContext, correction: Correction) -> None:
         """Cuts the objects of pictures without pasted ones out, at full size."""
         batch = context.batch
+        cell = batch.images.shape[-1] // correction.instance.shape[-1]
+        found = boxes_of_masks(correction.masks.foreground) * cell
+        fits = paired_iou(found, torch.cat([t.boxes for t in batch.targets]).to(found.dtype))
         usable = correction.known & self.bank.seen[correction.labels]
-        factor = batch.images.shape[-1] // correction.instance.shape[-1]
+        usable &= fits >= bank.settings.least_fit
         for image in range(len(batch)):
             rows = ((correction.image_index == image) & usable).nonzero().squeeze(-1)
             if image in self._pasted or len(rows) == 0:
                 continue
             cells = correction.masks.foreground[rows][:, None].float()
-            masks = aligned_upsample(cells, factor)[:, 0] > 0.5
-            scores = aligned_upsample(correction.masks.fused[rows][:, None], factor)[:, 0]
+            masks = aligned_upsample(cells, cell)[:, 0] > 0.5
+            scores = aligned_upsample(correction.masks.fused[rows][:, None], cell)[:, 0]
             labels = correction.labels[rows].tolist()
             objects = (
                 cut_out(batch.images[image], mask, score, label)

@@ -29,12 +29,11 @@ class WeakLoss(nn.Module):
 
     `forward` changes nothing; `update`, called once after the optimizer step, moves whatever
     the loss remembers (prototypes, banks).
-
-    Attributes:
-        needs_teacher: whether `forward` looks at `context.teacher`.
     """
 
-    needs_teacher = False
+    def needs_teacher(self, progress: float) -> bool:
+        """Whether `forward` looks at `context.teacher` at a share of the run; most never do."""
+        return False
 
     def augment(self, batch: Batch, progress: float) -> Batch:
         """The batch to train on; most losses leave it alone."""

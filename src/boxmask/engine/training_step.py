@@ -40,7 +40,7 @@ class TrainingStep(nn.Module):
         context = LossContext(
             batch=batch,
             student=student,
-            teacher=self._ask(teacher, batch, assignment),
+            teacher=self._ask(teacher, batch, assignment, progress),
             progress=progress,
         )
         losses |= self.objective(context)
@@ -48,9 +48,13 @@ class TrainingStep(nn.Module):
 
     @torch.no_grad()
     def _ask(
-        self, teacher: Detector | None, batch: Batch, assignment: SampleAssignment
+        self,
+        teacher: Detector | None,
+        batch: Batch,
+        assignment: SampleAssignment,
+        progress: float,
     ) -> MaskSamples | None:
         """The teacher's masks of the same samples, from its own features."""
-        if teacher is None or not self.objective.needs_teacher:
+        if teacher is None or not self.objective.needs_teacher(progress):
             return None
         return teacher.mask_samples(teacher.mask_outputs(batch.images, batch.valid), assignment)

@@ -65,6 +65,8 @@ class SIMSettings(BoxInstSettings):
         paste_probability: of pasting into a picture, in 0..1; 0 switches copy-paste off. Code: 0.5.
         paste_fraction: share of a remembered picture's objects that are pasted. Paper: 0.25.
         paste_most: objects pasted into a picture at most. Paper: 3.
+        paste_fit: IoU, in 0..1, of a pseudo mask's own box with the given one from which an object
+            may be pasted: others would teach wrong boxes. Paper and code: 0.
         bank_capacity: pictures whose objects are remembered. Paper: 100; code: 50.
         teacher_decay: of the moving average that teaches and is saved, in 0..1; None takes the
             recipe's. Paper: 0.9999.
@@ -75,7 +77,7 @@ class SIMSettings(BoxInstSettings):
     prototypes: int = 10
     prototype_momentum: float = 0.999
     epsilon: float = 0.05
-    temperature: float = 0.1
+    temperature: float = 0.2
     calibrated: bool = True
     instance_share: float = 0.5
     sharpness: float = 5.0
@@ -89,6 +91,7 @@ class SIMSettings(BoxInstSettings):
     paste_probability: float = 0.5
     paste_fraction: float = 0.25
     paste_most: int = 3
+    paste_fit: float = 0.75
     bank_capacity: int = 100
     teacher_decay: float | None = None
 
@@ -152,6 +155,7 @@ def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses
             probability=settings.paste_probability,
             fraction=settings.paste_fraction,
             most=settings.paste_most,
+            least_fit=settings.paste_fit,
         )
         if pasting
         else None,
