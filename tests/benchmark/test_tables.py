@@ -69,6 +69,6 @@ def test_quickstart_table_has_a_row_a_method():
     run = TrainedRun(
         dir=Path(), best=Path(), metrics={"box_ap": 0.5, "mask_ap": 0.4, "minutes": 3.21}
     )
-    lines = comparison({"boxinst": run, "full": run}).splitlines()
+    lines = comparison({"sim": run, "full": run}).splitlines()
     assert lines[0].split() == ["box", "AP", "mask", "AP", "label", "IoU", "minutes"]
     assert lines[1].split()[-4:] == ["0.500", "0.400", "-", "3.2"]

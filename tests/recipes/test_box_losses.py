@@ -26,6 +26,7 @@ def parts(settings):
 
 OTHER = {
     "pairwise_dilation": 1, "prototypes": 3, "paste_most": 1, "bank_capacity": 7,
+    "pairwise_feature": 0.1,
     "calibrated": False, "low": 0.3, "lowest_high": 0.65, "highest_high": 0.8,
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ from boxmask.data.synthetic import SyntheticSettings, write_synthetic
 Say = Callable[[str], None]
 
 TITLES = {
-    "boxinst": "boxes only (boxinst)",
+    "sim": "boxes only (sim)",
     "full": "full masks (upper bound)",
 }
 COLUMNS = {"box_ap": "box AP", "mask_ap": "mask AP", "label_iou": "label IoU", "minutes": "minutes"}
@@ -64,7 +64,7 @@ def quickstart(settings: QuickstartSettings | None = None, say: Say = print) -> 
         )
     table = comparison(runs)
     say("\n" + table)
-    say(f"\nLook at {settings.out / 'boxinst' / 'val_labels.jpg'}: given boxes, found masks.")
+    say(f"\nLook at {settings.out / 'sim' / 'val_labels.jpg'}: given boxes, found masks.")
     say("Your own data: boxmask train DATA, then boxmask label DATA --weights RUN")
     return table
 

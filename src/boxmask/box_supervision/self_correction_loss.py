@@ -44,7 +44,7 @@ class SelfCorrectionSettings:
     channels: int
     pseudo: PseudoMaskSettings = field(default_factory=PseudoMaskSettings)
     prototypes: PrototypeSettings = field(default_factory=PrototypeSettings)
-    warmup: float = 0.11
+    warmup: float = 0.5
     copy_paste: CopyPasteSettings | None = None
     calibrated: bool = True
 
