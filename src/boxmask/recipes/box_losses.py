@@ -90,11 +90,11 @@ class SIMSettings(BoxInstSettings):
     pseudo_weight: float = 0.5
     pseudo_ramp: float = 0.2
     paste_weight: float = 1.0
-    paste_probability: float = 0.5
+    paste_probability: float = 0.25
     paste_fraction: float = 0.25
     paste_most: int = 3
     paste_fit: float = 0.75
-    bank_capacity: int = 100
+    bank_capacity: int = 50
     teacher_decay: float | None = None
 
 
@@ -104,7 +104,9 @@ PAPER = SIMSettings(
     temperature=0.1,
     calibrated=False,
     pseudo_ramp=0.0,
+    paste_probability=0.5,
     paste_fit=0.0,
+    bank_capacity=100,
     teacher_decay=0.9999,
 )
 
