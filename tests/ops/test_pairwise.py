@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxmask.ops.pairwise import pairwise_sum
+from boxmask.ops.pairwise import dense_sum, listed_sum, pairwise_sum
 from references import neighbors as reference
 
 
@@ -65,15 +65,16 @@ def test_extreme_logits_stay_finite(a, b, loss, dtype):
     assert logits.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("sums", [dense_sum, listed_sum])
 @pytest.mark.parametrize(("size", "dilation"), [((5, 7), 2), ((4, 3), 1), ((6, 5), 3)])
-def test_equals_a_double_loop(size, dilation):
+def test_equals_a_double_loop(sums, size, dilation):
     generator = torch.Generator().manual_seed(size[0])
     logits = torch.randn(3, *size, generator=generator, dtype=torch.float64) * 3
     similar = torch.rand(2, 8, *size, generator=generator) < 0.5  # not symmetric on purpose
     inside = torch.rand(3, *size, generator=generator) < 0.6
     image_index = torch.tensor([0, 1, 1])
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    total, count = pairwise_sum(ours, similar, inside, image_index, dilation=dilation)
+    total, count = sums(ours, similar, inside, image_index, dilation=dilation)
     expected, edges = reference.pairwise_sum(theirs, similar, inside, image_index, dilation)
     assert count == edges
     torch.testing.assert_close(total, expected, rtol=1e-10, atol=1e-10)
@@ -82,14 +83,33 @@ def test_equals_a_double_loop(size, dilation):
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-10)
 
 
-def test_gradcheck():
+@pytest.mark.parametrize("sums", [dense_sum, listed_sum])
+def test_gradcheck(sums):
     logits = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
     similar = torch.rand(1, 8, 3, 4) < 0.7
     inside = torch.rand(2, 3, 4) < 0.7
     image_index = torch.tensor([0, 0])
     assert torch.autograd.gradcheck(
-        lambda x: pairwise_sum(x, similar, inside, image_index, dilation=1)[0], (logits,)
+        lambda x: sums(x, similar, inside, image_index, dilation=1)[0], (logits,)
     )
+
+
+@given(
+    st.integers(0, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(0, 99)
+)
+def test_both_ways_agree(count, height, width, dilation, seed):
+    random = torch.Generator().manual_seed(seed)
+    logits = torch.randn(count, height, width, generator=random) * 40
+    similar = torch.rand(2, 8, height, width, generator=random) < 0.5
+    inside = torch.rand(count, height, width, generator=random) < 0.5
+    index = torch.randint(2, (count,), generator=random)
+    found = []
+    for sums in (dense_sum, listed_sum):
+        leaf = logits.clone().requires_grad_()
+        total, edges = sums(leaf, similar, inside, index, dilation=dilation)
+        total.backward()
+        found.append((total.detach(), edges, leaf.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-3)
 
 
 def number_of_edges(inside, dilation=2):

@@ -149,6 +149,41 @@ class ChallengeSettings:
         return tuple(variant for variant in VARIANTS if variant.name in self.variants)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpeedSettings:
+    """What the speed benchmark measures.
+
+    Attributes:
+        quick: Few sizes and repeats: less than a minute on two cores.
+        json: File to write all numbers to.
+    """
+
+    quick: bool = False
+    json: Path | None = None
+
+    @property
+    def cases(self) -> tuple[tuple[tuple[int, int], int], ...]:
+        """Picture sizes in pixels, each with a number of objects."""
+        sizes = ((512, 512),) if self.quick else ((512, 512), (800, 800), (800, 1333))
+        numbers = (16, 64) if self.quick else (1, 16, 64, 256)
+        return tuple((size, number) for size in sizes for number in numbers)
+
+    @property
+    def repeats(self) -> int:
+        """Runs of which the median counts."""
+        return 3 if self.quick else 7
+
+    @property
+    def step_size(self) -> tuple[int, int]:
+        """Height and width of the pictures of whole training steps."""
+        return (192, 256) if self.quick else (320, 416)
+
+    @property
+    def step_objects(self) -> int:
+        """Objects of a picture in whole training steps."""
+        return 4
+
+
 def _without_repeats(settings: object, name: str) -> None:
     object.__setattr__(settings, name, tuple(dict.fromkeys(getattr(settings, name))))
 

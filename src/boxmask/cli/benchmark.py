@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from boxmask.benchmark.settings import AccuracySettings, ChallengeSettings
+from boxmask.benchmark.settings import AccuracySettings, ChallengeSettings, SpeedSettings
 from boxmask.cli.interrupted import resumable
 
 
@@ -48,7 +48,22 @@ def challenges(
     return 0
 
 
-BENCHMARKS = {"accuracy": accuracy, "challenges": challenges}
+def speed(
+    *,
+    settings: Annotated[SpeedSettings, Parameter(name="*")] = SpeedSettings(),  # noqa: B008
+) -> int:
+    """Time the hot paths beside their plain forms, and whole training steps; one table.
+
+    Args:
+        settings: Everything.
+    """
+    from boxmask.benchmark.speed import measure
+
+    measure(settings, say=partial(print, flush=True))
+    return 0
+
+
+BENCHMARKS = {"accuracy": accuracy, "challenges": challenges, "speed": speed}
 
 
 def build_benchmark() -> App:
