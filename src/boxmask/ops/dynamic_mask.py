@@ -4,10 +4,16 @@ The first layer is one matrix product a picture: relative coordinates are affine
 they fold into three more rows of the features (x, y, 1), and no feature is copied per object.
 """
 
+from collections.abc import Iterator
+from typing import Any, cast
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 HIDDEN = 8  # channels between the layers, as published
+# Of a hidden layer of the objects that are looked at together: on other devices, and on a CPU.
+BYTES_TOGETHER = (2**28, 2**19)
 
 
 def num_dynamic_parameters(channels: int) -> int:
@@ -88,12 +94,66 @@ def dynamic_mask_logits(
         dim=-1,
     )  # (K, 8, D + 3)
     counts = torch.bincount(image_index, minlength=batch).tolist()
-    hidden = torch.cat(
-        [
-            (weights.flatten(0, 1) @ rows[image]).unflatten(0, (-1, HIDDEN))
-            for image, weights in enumerate(first.split(counts))
-        ]
-    )  # (K, 8, h * w)
-    hidden = torch.baddbmm(b2[..., None], w2, hidden.relu()).relu()
-    logits = torch.baddbmm(b3[..., None], w3, hidden)  # (K, 1, h * w)
-    return logits.reshape(-1, height, width)
+    parts = zip(*(one.split(counts) for one in (first, w2, w3, b2, b3)), strict=True)
+    logits = [_ThreeLayers.apply(rows[image], *part) for image, part in enumerate(parts)]
+    return torch.cat(cast(list[Tensor], logits)).unflatten(-1, (height, width))
+
+
+class _ThreeLayers(torch.autograd.Function):
+    """The head of n objects of one picture, a few objects at a time.
+
+    What lies between the layers fits into a processor's cache and is never kept: the backward
+    pass finds it anew, which is cheaper than writing it to memory and reading it back, and memory
+    does not grow with objects times channels.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, w1: Tensor, w2: Tensor, w3: Tensor, b2: Tensor, b3: Tensor
+    ) -> Tensor:
+        """Logits (n, P) of rows (D + 3, P), w1 (n, 8, D + 3) and the other layers' numbers."""
+        ctx.save_for_backward(rows, w1, w2, w3, b2, b3)
+        logits = rows.new_empty(len(w1), rows.shape[1])
+        for part in _parts(rows, len(w1)):
+            _, second = _hidden(rows, w1[part], w2[part], b2[part])
+            torch.baddbmm(b3[part, :, None], w3[part], second, out=logits[part, None])
+        return logits
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of all six inputs."""
+        rows, w1, w2, w3, b2, b3 = ctx.saved_tensors
+        gradients = tuple(torch.zeros_like(one) for one in (rows, w1, w2, w3, b2, b3))
+        of_rows, of_w1, of_w2, of_w3, of_b2, of_b3 = gradients
+        for part in _parts(rows, len(w1)):
+            first, second = _hidden(rows, w1[part], w2[part], b2[part])  # (k, 8, P)
+            down = upstream[0][part, None]  # (k, 1, P)
+            of_b3[part] = down.sum(dim=2)
+            of_w3[part] = down @ second.transpose(1, 2)
+            down = _through_relu(w3[part].transpose(1, 2) * down, second)  # (k, 8, P)
+            of_b2[part] = down.sum(dim=2)
+            of_w2[part] = down @ first.transpose(1, 2)
+            down = _through_relu(w2[part].transpose(1, 2) @ down, first).flatten(0, 1)
+            of_w1[part] = (down @ rows.T).unflatten(0, (-1, HIDDEN))
+            of_rows.addmm_(w1[part].flatten(0, 1).T, down)
+        return gradients
+
+
+def _hidden(rows: Tensor, w1: Tensor, w2: Tensor, b2: Tensor) -> tuple[Tensor, Tensor]:
+    """Both hidden layers of k objects, each (k, 8, P)."""
+    first = (w1.flatten(0, 1) @ rows).relu_().unflatten(0, (-1, HIDDEN))
+    return first, torch.baddbmm(b2[..., None], w2, first).relu_()
+
+
+def _through_relu(gradient: Tensor, output: Tensor) -> Tensor:
+    """The gradient before a ReLU, whose output is known."""
+    return torch.ops.aten.threshold_backward(gradient, output, 0)
+
+
+def _parts(rows: Tensor, count: int) -> Iterator[slice]:
+    """Which objects are looked at together."""
+    bytes_of_one = max(HIDDEN * rows.shape[1] * rows.element_size(), 1)
+    together = max(BYTES_TOGETHER[rows.device.type == "cpu"] // bytes_of_one, 1)
+    for start in range(0, count, together):
+        yield slice(start, start + together)
