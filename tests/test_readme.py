@@ -30,12 +30,17 @@ def trained(tmp_path_factory) -> dict[str, Path]:
     )
     small = ["--epochs", "1", "--image-size", "64", "--workers", "0", "--no-pretrained"]
     assert run(["train", str(data), *small, "--out", str(folder / "run")]) == 0
-    return {"data": data, "run": folder / "run", "pictures": data / "images"}
+    return {
+        "data": data,
+        "run": folder / "run",
+        "pictures": data / "images",
+        "picture": data / "images" / "train_0000.png",
+    }
 
 
 def test_readme_commands_run(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    places = {"DATA": "data", "RUN": "run", "PICTURES": "pictures"}
+    places = {"DATA": "data", "RUN": "run", "PICTURES": "pictures", "PICTURE": "picture"}
     extra = {
         "train": ["--epochs", "1", "--image-size", "64", "--workers", "0", "--no-pretrained"],
         "label": ["--workers", "0"],

@@ -8,7 +8,9 @@ from boxmask.cli import main as cli
 
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
-    """What the command asks its function for."""
+    """What the command asks its function for; there is a folder called run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
     given = {}
 
     def explain(run, pictures, *, say, **options):
@@ -44,7 +46,7 @@ def test_speaks_json(capsys, asked):
     ("words", "answer"),
     [
         (["explain", "nowhere", "a.png"], "no such run"),
-        (["explain", "nowhere"], "no picture to explain"),
+        (["explain", "."], "no picture to explain"),
         (["explain"], "RUN"),
         (["explain", "x", "picture=a.png"], "did you mean boxmask explain a.png?"),
         (["explain", "x", "a", "imgsz=64"], "did you mean --image-size 64?"),

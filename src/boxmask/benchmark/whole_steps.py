@@ -15,6 +15,7 @@ from boxmask.structures import Batch, Targets
 
 MODEL = "condinst-lite0"
 NUM_CLASSES = 6
+PICTURES = 4  # of a step
 METHODS = ("boxinst", "sim")
 PROGRESS = 0.9  # all parts of SIM are at work by then, but for pasting: its bank is empty
 
@@ -77,7 +78,7 @@ def time_steps(
     return [
         StepTimes(
             name=method,
-            batch=len(batch),
+            batch=PICTURES,
             size=size,
             milliseconds=statistics.median(times[method]) * 1e3,
         )
@@ -85,7 +86,7 @@ def time_steps(
     ]
 
 
-def drawn_batch(size: tuple[int, int], num_objects: int, seed: int, batch: int = 4) -> Batch:
+def drawn_batch(size: tuple[int, int], num_objects: int, seed: int) -> Batch:
     """Noise with boxes of a sixth to a half of the picture's sides."""
     random = torch.Generator().manual_seed(seed)
     limits = torch.tensor([size[1], size[0]], dtype=torch.float32)
@@ -97,16 +98,16 @@ def drawn_batch(size: tuple[int, int], num_objects: int, seed: int, batch: int =
 
     targets = [
         Targets.from_boxes(boxes(), torch.randint(NUM_CLASSES, (num_objects,), generator=random))
-        for _ in range(batch)
+        for _ in range(PICTURES)
     ]
     return Batch(
-        images=torch.rand(batch, 3, *size, generator=random),
-        valid=torch.ones(batch, *size, dtype=torch.bool),
+        images=torch.rand(PICTURES, 3, *size, generator=random),
+        valid=torch.ones(PICTURES, *size, dtype=torch.bool),
         targets=tuple(targets),
-        image_sizes=(size,) * batch,
-        scales=torch.ones(batch, 2),
-        indices=tuple(range(batch)),
-        names=tuple(str(index) for index in range(batch)),
+        image_sizes=(size,) * PICTURES,
+        scales=torch.ones(PICTURES, 2),
+        indices=tuple(range(PICTURES)),
+        names=tuple(str(index) for index in range(PICTURES)),
     )
 
 

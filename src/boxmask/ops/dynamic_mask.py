@@ -121,14 +121,14 @@ class _ThreeLayers(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyrefly: ignore
         """Gradients of all six inputs."""
         rows, w1, w2, w3, b2, b3 = ctx.saved_tensors
         gradients = tuple(torch.zeros_like(one) for one in (rows, w1, w2, w3, b2, b3))
         of_rows, of_w1, of_w2, of_w3, of_b2, of_b3 = gradients
         for part in _parts(rows, len(w1)):
             first, second = _hidden(rows, w1[part], w2[part], b2[part])  # (k, 8, P)
-            down = upstream[0][part, None]  # (k, 1, P)
+            down = grad_outputs[0][part, None]  # (k, 1, P)
             of_b3[part] = down.sum(dim=2)
             of_w3[part] = down @ second.transpose(1, 2)
             down = _through_relu(w3[part].transpose(1, 2) * down, second)  # (k, 8, P)

@@ -105,10 +105,10 @@ class _EdgeSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyrefly: ignore
         """The saved gradient, scaled."""
         (gradient,) = ctx.saved_tensors
-        return gradient * upstream[0], None, None, None
+        return gradient * grad_outputs[0], None, None, None
 
 
 def _weight(

@@ -93,7 +93,8 @@ class PrototypeBank(nn.Module):
         Source: SIM (CVPR 2023), equation 1 before temperature and sigmoid.
         """
         unit = F.normalize(features, dim=1).flatten(2)  # (B, D, h * w)
-        cosines = self.vectors[labels] @ unit[image_index]  # (M, L, h * w)
+        with torch.autocast(features.device.type, enabled=False):
+            cosines = self.vectors[labels] @ unit[image_index]  # (M, L, h * w)
         return cosines.amax(dim=1).unflatten(-1, features.shape[-2:])
 
     @torch.no_grad()
