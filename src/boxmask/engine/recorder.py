@@ -170,7 +170,7 @@ def warmup_of_epoch(epoch: int, num_epochs: int, warmup: float) -> float:
 def epoch_line(row: Mapping[str, Any]) -> str:
     """One line on an epoch: losses, fill, rate, and scores where there are some."""
     losses = "  ".join(
-        f"{name.removeprefix('train/loss_')} {value:.3f}"
+        f"{name.removeprefix('train/loss_')} {value + 0.0:.3f}"  # no "-0.000"
         for name, value in row.items()
         if name.startswith("train/loss_")
     )

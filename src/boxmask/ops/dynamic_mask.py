@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 HIDDEN = 8  # channels between the layers, as published
 # Of a hidden layer of the objects that are looked at together: on other devices, and on a CPU.
-BYTES_TOGETHER = (2**28, 2**19)
+BYTES_TOGETHER = (2**28, 2**20)
 
 
 def num_dynamic_parameters(channels: int) -> int:
