@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from boxmask.benchmark import published_forms
 from boxmask.ops.affinity import (
     NEIGHBORS,
     color_similarity,
@@ -12,7 +13,6 @@ from boxmask.ops.affinity import (
     shifted,
 )
 from references import neighbors as reference
-from references import published
 
 
 def flat_image(*colors):
@@ -126,7 +126,7 @@ def test_validity_asks_both_ends_where_the_published_code_asks_one():
     assert not ours[:, :, 4:].any()
     down = NEIGHBORS.index((1, 0))
     assert not ours[0, down, 2:].any()  # no edge into the removed rows either
-    theirs = published.valid_neighbors(valid, 2)
+    theirs = published_forms.valid_neighbors(valid, 2)
     assert torch.equal(theirs[0], reference.valid_pairs(valid[0], 2, both_ends=False))
     up = NEIGHBORS.index((-1, 0))
     assert theirs[0, up, 4].all()  # from a removed row to a valid one: it survives there

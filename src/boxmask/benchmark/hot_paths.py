@@ -32,6 +32,7 @@ class HotPath:
         plain: does the same in the usual way.
         least_bytes: that must be read and written, whatever the method.
         least_flops: floating-point operations of its products.
+        once_a_picture: whether the number of objects changes nothing.
     """
 
     name: str
@@ -41,6 +42,7 @@ class HotPath:
     plain: Run
     least_bytes: float
     least_flops: float = 0.0
+    once_a_picture: bool = False
 
 
 def hot_paths(size: tuple[int, int], num_objects: int, device: torch.device) -> list[HotPath]:
@@ -136,4 +138,5 @@ def color_path(size: tuple[int, int], num_objects: int, device: torch.device) ->
         ours=lambda: (color_similarity(lab, valid, DILATION),),
         plain=lambda: (plain_forms.color_similarity(lab, valid, DILATION),),
         least_bytes=lab.element_size() * height * width * (3 + len(NEIGHBORS)),
+        once_a_picture=True,
     )

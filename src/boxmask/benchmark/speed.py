@@ -91,10 +91,9 @@ def measure(settings: SpeedSettings | None = None, *, say: Say = print) -> list[
     found = []
     for size, num_objects in settings.cases:
         for path in hot_paths(size, num_objects, device):
-            if path.name == "colour affinity" and any(
-                (one.name, one.size) == (path.name, size) for one in found
-            ):
-                continue  # does not depend on the objects
+            measured = {(one.name, one.size) for one in found}
+            if path.once_a_picture and (path.name, size) in measured:
+                continue
             found.append(measure_path(path, device, rates, repeats=settings.repeats))
     steps = time_steps(settings.step_size, settings.step_objects, settings.repeats, device)
     say("\n" + path_table(found) + "\n\n" + step_table(steps))
