@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import timm
 import torch
@@ -84,6 +86,51 @@ def test_frozen_stages(name, stages, frozen, learns):
         if parameter_name.startswith(learns):
             assert parameter.requires_grad, parameter_name
     assert all(p.requires_grad for p in build(name=name, frozen_norm=False).body.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "strides"),
+    [
+        ("tf_efficientnet_lite0", 2, (4, 8, 16, 32)),
+        ("tf_efficientnet_lite0", 1, (8, 16, 32)),
+        ("resnet18", 2, (4, 8, 16, 32)),
+        ("resnet18", 1, (8, 16, 32)),
+        ("convnext_atto", 2, (4, 8, 16, 32)),
+        ("swin_tiny_patch4_window7_224", 2, (8, 16, 32)),
+        ("mobilenetv3_small_100", 2, (8, 16, 32)),
+    ],
+)
+def test_first_stages_run_apart(name, stages, strides):
+    """A copy with other weights in its later stages takes over what the first ones found."""
+    backbone = build(name=name, frozen_stages=stages, strides=strides).eval()
+    other = copy.deepcopy(backbone).eval().requires_grad_(False)
+    learning = {n for n, p in backbone.named_parameters() if p.requires_grad}
+    assert learning
+    for parameter_name, parameter in other.named_parameters():
+        if parameter_name in learning:
+            parameter.mul_(1.25)
+    images = torch.rand(1, 3, 64, 64)
+    valid = everything_valid(images)
+    frozen = backbone.frozen_maps(images, valid)
+    assert (frozen is None) == name.startswith("mobilenet")  # whose chain timm hides
+    for model in (backbone, other):
+        whole = model(images, valid)
+        for one, expected in zip(model(images, valid, frozen), whole, strict=True):
+            assert torch.equal(one, expected)
+    if frozen is not None:
+        assert not frozen.last.requires_grad
+        assert backbone(images, valid, frozen)[-1].requires_grad
+
+
+def test_nothing_is_shared_where_all_stages_move():
+    backbone = build(name="resnet18")
+    images = torch.rand(1, 3, 32, 32)
+    assert backbone.frozen_maps(images, everything_valid(images)) is None
+
+
+def test_what_is_shared_ends_before_a_norm_that_moves():
+    assert build(name="resnet18", frozen_stages=2).num_frozen == 5  # up to layer1
+    assert build(name="resnet18", frozen_stages=2, frozen_norm=False).num_frozen == 1  # conv1
 
 
 def test_packaged_weights_stand_in_the_right_order():

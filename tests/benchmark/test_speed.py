@@ -5,21 +5,21 @@ import json
 import pytest
 import torch
 
+from boxmask.benchmark.gauges import MEBI, peak_memory, resident_bytes
 from boxmask.benchmark.hot_paths import HotPath
-from boxmask.benchmark.settings import SpeedSettings
+from boxmask.benchmark.settings import FlowSettings, SpeedSettings, StepCase
 from boxmask.benchmark.speed import (
-    MEBI,
     MachineRates,
     Measured,
     difference,
+    flow_table,
     machine_rates,
     measure,
     measure_path,
     path_table,
-    peak_memory,
-    resident_bytes,
     step_table,
 )
+from boxmask.benchmark.throughput import Flow, measure_flows
 from boxmask.benchmark.whole_steps import StepTimes, drawn_batch, time_steps
 
 CPU = torch.device("cpu")
@@ -69,11 +69,16 @@ def test_tables():
     assert path_table([one]).splitlines()[-1] == (
         "| a path | 64 x 96 | 3 | 2.0 | 30.0 | 15.0 | - | 12 | 0.25 | 1e-07 |"
     )
+    case = StepCase(size=(64, 96))
     steps = [
-        StepTimes(name=name, batch=4, size=(64, 96), milliseconds=ms)
-        for name, ms in (("boxinst", 100.0), ("sim", 131.0))
+        StepTimes(method=method, case=case, milliseconds=ms, loss_milliseconds=10.0, mebibytes=None)
+        for method, ms in (("boxinst", 100.0), ("sim", 131.0))
     ]
-    assert step_table(steps).splitlines()[-1] == "| sim | 4 x 64 x 96 | 131 | 1.31 |"
+    assert step_table(steps).splitlines()[-1] == (
+        "| condinst-lite0 | sim | 4 x 64 x 96 | 4 | 131 | 1.31 | 10 | 0.076 | - |"
+    )
+    flows = [Flow(name="drawing", batch=16, images_per_second=123.45)]
+    assert flow_table(flows).splitlines()[-1] == "| drawing | 16 | 123.5 |"
 
 
 def test_rates_are_those_of_a_machine():
@@ -83,20 +88,37 @@ def test_rates_are_those_of_a_machine():
 
 
 def test_steps_of_both_methods_are_timed():
-    steps = time_steps((64, 64), 2, 1, CPU)
-    assert [one.name for one in steps] == ["boxinst", "sim"]
-    assert all(one.milliseconds > 0 for one in steps)
+    case = StepCase(batch=2, size=(64, 64), num_objects=2)
+    steps = time_steps(case, 1, CPU)
+    assert [one.method for one in steps] == ["boxinst", "sim"]
+    for one in steps:
+        assert 0 < one.loss_milliseconds < one.milliseconds
+        assert one.case == case
 
 
 def test_drawn_boxes_lie_in_the_picture():
-    for target in drawn_batch((64, 96), 50, seed=3).targets:
+    batch = drawn_batch(StepCase(size=(64, 96), num_objects=50), seed=3)
+    assert len(batch) == 4
+    for target in batch.targets:
         assert (target.boxes >= 0).all()
         assert (target.boxes <= torch.tensor([96.0, 64.0, 96.0, 64.0])).all()
         assert (target.boxes[:, 2:] - target.boxes[:, :2] >= torch.tensor([16.0, 10.6])).all()
 
 
+def test_pictures_a_second_of_all_other_work():
+    settings = FlowSettings(size=(64, 64), num_images=4, num_objects=2, batches=(1, 4))
+    flows = measure_flows(settings, CPU)
+    find = ["model", "post-processing", "drawing"]
+    assert [one.name for one in flows[1:]] == [*find, *find, "masks for given boxes"]
+    assert flows[0].name.startswith("reading for training")
+    assert [one.batch for one in flows] == [4, 1, 1, 1, 4, 4, 4, 4]
+    assert all(one.images_per_second > 0 for one in flows)
+
+
 def test_sizes_of_the_quick_and_of_the_whole_table():
     assert len(SpeedSettings(quick=True).cases) == 2
+    assert len(SpeedSettings(quick=True).step_cases) == 1
+    assert {case.model for case in SpeedSettings().step_cases} == {"condinst-lite0", "condinst-r50"}
     cases = SpeedSettings().cases
     assert {number for _, number in cases} == {1, 16, 64, 256}
     assert ((800, 1333), 256) in cases
@@ -110,6 +132,8 @@ def test_everything_is_written(tmp_path):
     content = json.loads(file.read_text())
     assert len(content["paths"]) == 5  # colours do not depend on the number of objects
     assert all(path["ratio"] > 0 and path["difference"] < 1e-4 for path in content["paths"])
+    assert len(content["steps"]) == 2
+    assert len(content["flows"]) == 5
     assert content["machine"]
     assert content["commit"]
     assert any("times faster" in line for line in lines)

@@ -67,7 +67,7 @@ def test_ids_may_be_unordered_and_zero(one_picture_coco, annotation):
         ({"bbox": [50, 1, 5, 5]}, "outside the picture"),
         ({"bbox": [1, 1, 5]}, "bbox is"),
         ({"bbox": ["1", 1, 5, 5]}, "no number"),
-        ({"bbox": None}, "bbox is"),
+        ({"bbox": None}, "bbox is missing"),
         ({"bbox": [10**400, 1, 5, 5]}, "no number"),
         ({"category_id": 8}, "class 8"),
         ({"category_id": [1]}, "class [1]"),

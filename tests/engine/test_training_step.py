@@ -1,7 +1,14 @@
 import pytest
 import torch
 
+from boxmask.backbones.backbone import BackboneSettings
+from boxmask.box_supervision.objective import Objective, Term
+from boxmask.box_supervision.weak_loss import WeakLoss
+from boxmask.detectors.condinst import CondInstSettings
+from boxmask.detectors.fcos import FCOSSettings
+from boxmask.engine.teacher import MovingAverage
 from boxmask.engine.training_step import TrainingStep
+from boxmask.structures import LossSum
 
 BOXES = [[[2, 2, 40, 50], [50, 5, 90, 60]], [[5, 5, 30, 30]]]
 
@@ -50,6 +57,46 @@ def test_pairwise_term_ramps_up(detector, objective, make_batch):
     assert losses[0.0]["loss_class"].item() == pytest.approx(
         losses[1.0]["loss_class"].item(), rel=1e-5
     )
+
+
+class Watching(WeakLoss):
+    """Teaches nothing; wants the teacher's masks."""
+
+    def needs_teacher(self, progress):
+        return True
+
+    def forward(self, context):
+        self.seen = context.teacher
+        return LossSum(context.student.logits.sum() * 0, torch.ones(()))
+
+
+def test_teacher_shares_what_never_learns(make_batch):
+    """Its masks are those of its own pass; the frozen stages run once for both."""
+    torch.manual_seed(0)
+    detector = CondInstSettings(
+        num_classes=2,
+        backbone=BackboneSettings(frozen_stages=2),
+        fcos=FCOSSettings(tower_depth=1),
+        pyramid_channels=64, branch_channels=16, mask_channels=4, fine_masks=True,
+    ).build()  # fmt: skip
+    teacher = MovingAverage(detector, 0.9).model
+    for parameter, other in zip(teacher.parameters(), detector.parameters(), strict=True):
+        if other.requires_grad:
+            parameter.add_(torch.randn_like(parameter) * 0.01)
+    watching = Watching()
+    step = TrainingStep(detector, Objective({"loss_watching": watching}, {"loss_watching": Term()}))
+    batch = make_batch(*BOXES)
+    runs = []
+    for model in (detector, teacher):
+        model.backbone.body.blocks[1].register_forward_hook(lambda *_: runs.append(1))
+    _, context = step(batch, 0.5, teacher)
+    assert len(runs) == 1
+    with torch.no_grad():
+        outputs = teacher(batch.images, batch.valid)
+        assignment = detector.assign(detector(batch.images, batch.valid), batch.targets)
+        expected = teacher.mask_samples(outputs, assignment)
+    assert torch.equal(watching.seen.features, expected.features)
+    assert not torch.allclose(watching.seen.features, context.student.features)
 
 
 def test_losses_are_float32_under_autocast(detector, objective, make_batch):

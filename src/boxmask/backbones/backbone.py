@@ -16,6 +16,7 @@ from boxmask.backbones.pretrained import (
     packaged_file,
     unreachable,
 )
+from boxmask.backbones.stages import PartialMaps, count_frozen, run_stages, stages_of
 from boxmask.errors import UserError
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
@@ -60,6 +61,7 @@ class Backbone(nn.Module):
     Attributes:
         channels: channels of each returned map.
         strides: input pixels of a cell of each returned map, as the settings ask.
+        num_frozen: how many of the body's first stages never learn. Copies keep the number.
     """
 
     def __init__(self, settings: BackboneSettings) -> None:
@@ -74,26 +76,47 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self._freeze()
         self.train()  # frozen norms take their mode now: nobody may call train() later
+        self.num_frozen = count_frozen(stages_of(self.body))
 
-    def forward(self, images: Tensor, valid: Tensor) -> list[Tensor]:
+    def forward(
+        self, images: Tensor, valid: Tensor, frozen: PartialMaps | None = None
+    ) -> list[Tensor]:
         """Maps from images.
 
         Args:
             images: (B, 3, H, W) RGB in 0..1, H and W multiples of 32.
             valid: (B, H, W) bool; padding becomes 0 after the normalisation.
+            frozen: `frozen_maps` of the same images, by this backbone or by one that started from
+                the same weights; spares the first stages.
 
         Returns:
             One map a stride (B, channels[i], H / strides[i], W / strides[i]).
         """
-        normalized = (images - self.mean) / self.std * valid[:, None]
-        normalized = normalized.contiguous(memory_format=torch.channels_last)
-        maps = self.body(normalized)
+        if frozen is None:
+            maps = self.body(self._normalized(images, valid))
+        else:
+            maps = run_stages(stages_of(self.body)[self.num_frozen :], frozen).maps
         return [
             found
             if found.shape[1] == channels
             else found.permute(0, 3, 1, 2)  # some are (B, h, w, C)
             for found, channels in zip(maps, self.channels, strict=True)
         ]
+
+    @torch.no_grad()
+    def frozen_maps(self, images: Tensor, valid: Tensor) -> PartialMaps | None:
+        """What the first stages, which never learn, make of images; None where all stages learn.
+
+        Arguments as for `forward`.
+        """
+        if self.num_frozen == 0:
+            return None
+        first = stages_of(self.body)[: self.num_frozen]
+        return run_stages(first, PartialMaps(last=self._normalized(images, valid)))
+
+    def _normalized(self, images: Tensor, valid: Tensor) -> Tensor:
+        normalized = (images - self.mean) / self.std * valid[:, None]
+        return normalized.contiguous(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "Backbone":
         """As in torch, but frozen batch norms stay in evaluation mode."""

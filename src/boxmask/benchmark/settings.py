@@ -1,6 +1,6 @@
 """Settings of the benchmarks: plain data with defaults, light to import."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,6 +150,42 @@ class ChallengeSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepCase:
+    """A whole training step.
+
+    Attributes:
+        model: as in `TrainOptions.model`; weights are drawn, so that nothing is downloaded.
+        batch: pictures.
+        size: (height, width) in pixels, multiples of 32.
+        num_objects: objects of a picture.
+    """
+
+    model: str = "condinst-lite0"
+    batch: int = 4
+    size: tuple[int, int] = (320, 416)
+    num_objects: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowSettings:
+    """Work on drawn pictures whose rate is counted.
+
+    Attributes:
+        model: see `StepCase`.
+        size: (height, width) of the pictures in pixels.
+        num_images: how many there are.
+        num_objects: boxes of a picture, about; also detections of it.
+        batches: pictures that the model sees together.
+    """
+
+    model: str = "condinst-lite0"
+    size: tuple[int, int] = (320, 416)
+    num_images: int = 64
+    num_objects: int = 4
+    batches: tuple[int, ...] = (1, 16)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpeedSettings:
     """What the speed benchmark measures.
 
@@ -174,14 +210,27 @@ class SpeedSettings:
         return 3 if self.quick else 7
 
     @property
-    def step_size(self) -> tuple[int, int]:
-        """Height and width of the pictures of whole training steps."""
-        return (192, 256) if self.quick else (320, 416)
+    def step_cases(self) -> tuple[StepCase, ...]:
+        """Whole training steps: a light model, a large one, and a crowd."""
+        if self.quick:
+            return (StepCase(size=(192, 256)),)
+        large = StepCase(model="condinst-r50", batch=2, size=(480, 640), num_objects=8)
+        return (
+            StepCase(),
+            large,
+            replace(large, batch=1, size=(640, 640), num_objects=16),
+            StepCase(batch=1, size=(800, 800), num_objects=1000),
+        )
 
     @property
-    def step_objects(self) -> int:
-        """Objects of a picture in whole training steps."""
-        return 4
+    def step_repeats(self) -> int:
+        """Steps of which the median counts."""
+        return 3 if self.quick else 5
+
+    @property
+    def flows(self) -> FlowSettings:
+        """Work whose pictures a second are counted."""
+        return FlowSettings(num_images=16, batches=(1,)) if self.quick else FlowSettings()
 
 
 def _without_repeats(settings: object, name: str) -> None:

@@ -1,29 +1,26 @@
-"""Speed: each hot path beside its plain form, on the same numbers, in one run; and whole steps.
+"""Speed: each hot path beside its plain form, on the same numbers; whole steps; pictures a second.
 
 `boxmask benchmark speed --quick` takes less than a minute on two cores.
 """
 
 import json
-import os
 import statistics
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from boxmask.benchmark.gauges import MEBI, peak_memory, seconds
 from boxmask.benchmark.hot_paths import HotPath, Results, hot_paths
 from boxmask.benchmark.score_table import markdown_table
 from boxmask.benchmark.settings import SpeedSettings
+from boxmask.benchmark.throughput import Flow, measure_flows
 from boxmask.benchmark.whole_steps import StepTimes, time_steps
 from boxmask.engine.run_folder import describe_machine
 
 Say = Callable[[str], None]
-MEBI = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +92,17 @@ def measure(settings: SpeedSettings | None = None, *, say: Say = print) -> list[
             if path.once_a_picture and (path.name, size) in measured:
                 continue
             found.append(measure_path(path, device, rates, repeats=settings.repeats))
-    steps = time_steps(settings.step_size, settings.step_objects, settings.repeats, device)
-    say("\n" + path_table(found) + "\n\n" + step_table(steps))
+    say("\n" + path_table(found))
+    steps = [
+        times
+        for case in settings.step_cases
+        for times in time_steps(case, settings.step_repeats, device)
+    ]
+    say("\n" + step_table(steps))
+    flows = measure_flows(settings.flows, device)
+    say("\n" + flow_table(flows))
     if settings.json is not None:
-        _write(settings.json, rates, found, steps)
+        _write(settings.json, rates, found, steps, flows)
         say(f"\nwritten {settings.json}")
     return found
 
@@ -143,65 +147,6 @@ def difference(found: Results, expected: Results) -> float:
     )
 
 
-def seconds(run: Callable[[], Any], device: torch.device) -> float:
-    """How long one call takes, until the device is done."""
-    _wait(device)
-    start = time.perf_counter()
-    run()
-    _wait(device)
-    return time.perf_counter() - start
-
-
-def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
-    """MiB that a call needs beyond what is in use; None where the system does not tell.
-
-    On a CPU the process's size is looked at every half millisecond meanwhile.
-    """
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        run()
-        return (torch.cuda.max_memory_allocated(device) - before) / MEBI
-    give_back_memory()  # else freed memory is used again, and nothing is seen
-    before = resident_bytes()
-    if before is None:
-        return None
-    largest, done = before, threading.Event()
-
-    def watch() -> None:
-        nonlocal largest
-        while not done.wait(0.0005):
-            largest = max(largest, resident_bytes() or 0)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    kept = run()  # its results count, too
-    largest = max(largest, resident_bytes() or 0)
-    done.set()
-    watcher.join()
-    del kept
-    return (largest - before) / MEBI
-
-
-def give_back_memory() -> None:
-    """Gives freed memory back to the system, where its C library can."""
-    import ctypes
-
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim is not None:
-        trim(0)
-
-
-def resident_bytes() -> int | None:
-    """Memory of this process; None on systems without /proc."""
-    file = Path("/proc/self/statm")
-    if not file.is_file():
-        return None
-    import resource
-
-    return int(file.read_text().split()[1]) * resource.getpagesize()
-
-
 def machine_rates(device: torch.device) -> MachineRates:
     """Measures a large copy and a large product."""
     source = torch.ones(64 * MEBI // 4, device=device)
@@ -240,27 +185,38 @@ def path_table(found: Sequence[Measured]) -> str:
 
 
 def step_table(steps: Sequence[StepTimes]) -> str:
-    """Whole training steps, each as a multiple of the first."""
-    head = ["training step", "pixels", "ms", f"of {steps[0].name}"]
-    rows = [
-        [
-            one.name,
-            f"{one.batch} x {one.size[0]} x {one.size[1]}",
-            f"{one.milliseconds:.0f}",
-            f"{one.milliseconds / steps[0].milliseconds:.2f}",
-        ]
-        for one in steps
-    ]
+    """Whole training steps, each as a multiple of the first of its case."""
+    head = ["training step", "method", "batch", "objects", "ms", "times boxinst", "weak losses ms",
+            "their share", "MiB"]  # fmt: skip
+    rows = []
+    for one in steps:
+        case = one.case
+        base = next(other for other in steps if other.case == case)
+        rows.append(
+            [
+                case.model,
+                one.method,
+                f"{case.batch} x {case.size[0]} x {case.size[1]}",
+                str(case.num_objects),
+                f"{one.milliseconds:.0f}",
+                f"{one.milliseconds / base.milliseconds:.2f}",
+                f"{one.loss_milliseconds:.0f}",
+                f"{one.loss_milliseconds / one.milliseconds:.3f}",
+                _mib(one.mebibytes),
+            ]
+        )
+    return markdown_table(head, rows)
+
+
+def flow_table(flows: Sequence[Flow]) -> str:
+    """Pictures a second of everything that is no training step."""
+    head = ["work", "batch", "pictures a second"]
+    rows = [[one.name, str(one.batch), f"{one.images_per_second:.1f}"] for one in flows]
     return markdown_table(head, rows)
 
 
 def _mib(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _commit() -> str:
@@ -279,7 +235,11 @@ def _commit() -> str:
 
 
 def _write(
-    file: Path, rates: MachineRates, found: Sequence[Measured], steps: Sequence[StepTimes]
+    file: Path,
+    rates: MachineRates,
+    found: Sequence[Measured],
+    steps: Sequence[StepTimes],
+    flows: Sequence[Flow],
 ) -> None:
     content = {
         "machine": describe_machine().splitlines(),
@@ -287,6 +247,7 @@ def _write(
         "rates": asdict(rates),
         "paths": [{**asdict(one), "ratio": one.ratio} for one in found],
         "steps": [asdict(one) for one in steps],
+        "flows": [asdict(one) for one in flows],
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

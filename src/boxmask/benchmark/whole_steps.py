@@ -1,21 +1,22 @@
 """Whole training steps of the methods, on drawn numbers, in turn."""
 
 import statistics
-import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from boxmask.benchmark.gauges import peak_memory, seconds
+from boxmask.benchmark.settings import StepCase
 from boxmask.engine.optimizer import build_optimizer
 from boxmask.engine.teacher import MovingAverage
 from boxmask.engine.training_step import TrainingStep
 from boxmask.recipes.condinst import condinst
 from boxmask.structures import Batch, Targets
 
-MODEL = "condinst-lite0"
 NUM_CLASSES = 6
-PICTURES = 4  # of a step
 METHODS = ("boxinst", "sim")
 PROGRESS = 0.9  # all parts of SIM are at work by then, but for pasting: its bank is empty
 
@@ -25,16 +26,20 @@ class StepTimes:
     """How long a training step takes.
 
     Attributes:
-        name: of the method.
-        batch: pictures.
-        size: (height, width) in pixels.
-        milliseconds: median.
+        method: what teaches masks.
+        case: the model, and what it is trained on.
+        milliseconds: median of whole steps: forward, backward, and everything that moves.
+        loss_milliseconds: median of the weak losses alone, forward and backward, on masks that
+            are there.
+        mebibytes: largest memory of a step beyond that of weights and optimizer; None where it
+            cannot be told.
     """
 
-    name: str
-    batch: int
-    size: tuple[int, int]
+    method: str
+    case: StepCase
     milliseconds: float
+    loss_milliseconds: float
+    mebibytes: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,42 +57,58 @@ class _Training:
         self.average.update(self.step.detector)
         self.step.objective.update(context)
 
+    def weak_losses(self, batch: Batch) -> Callable[[], None]:
+        """The weak losses of a batch, forward and backward, cut off from the detector."""
+        with torch.no_grad():
+            _, context = self.step(batch, PROGRESS, self.average.model)
 
-def time_steps(
-    size: tuple[int, int], num_objects: int, repeats: int, device: torch.device
-) -> list[StepTimes]:
+        def run() -> None:
+            leaf = context.student.logits.detach().requires_grad_()
+            student = replace(context.student, logits=leaf)
+            losses = self.step.objective(replace(context, student=student))
+            losses = self.step.objective.reduce(losses, PROGRESS)
+            torch.stack(list(losses.values())).sum().backward()
+
+        return run
+
+
+def time_steps(case: StepCase, repeats: int, device: torch.device) -> list[StepTimes]:
     """Trains all methods in turn, each with the same batches.
 
     Args:
-        size: (height, width) in pixels, multiples of 32.
-        num_objects: objects a picture.
+        case: model and size.
         repeats: steps that count.
         device: where.
     """
-    trainings = {method: _training(method, device) for method in METHODS}
+    trainings = {method: _training(method, case.model, device) for method in METHODS}
     times: dict[str, list[float]] = {method: [] for method in METHODS}
     for number in range(-2, repeats):  # the first two warm up and find prototypes
-        batch = drawn_batch(size, num_objects, seed=number + 2).to(device)
+        batch = drawn_batch(case, seed=number + 2).to(device)
         for method, training in trainings.items():
-            start = time.perf_counter()
-            training.run(batch)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            taken = seconds(partial(training.run, batch), device)
             if number >= 0:
-                times[method].append(time.perf_counter() - start)
-    return [
-        StepTimes(
-            name=method,
-            batch=PICTURES,
-            size=size,
-            milliseconds=statistics.median(times[method]) * 1e3,
+                times[method].append(taken)
+    found = []
+    batch = drawn_batch(case, seed=0).to(device)
+    for method, training in trainings.items():
+        losses = training.weak_losses(batch)
+        losses()
+        alone = [seconds(losses, device) for _ in range(repeats)]
+        found.append(
+            StepTimes(
+                method=method,
+                case=case,
+                milliseconds=statistics.median(times[method]) * 1e3,
+                loss_milliseconds=statistics.median(alone) * 1e3,
+                mebibytes=peak_memory(partial(training.run, batch), device),
+            )
         )
-        for method in METHODS
-    ]
+    return found
 
 
-def drawn_batch(size: tuple[int, int], num_objects: int, seed: int) -> Batch:
+def drawn_batch(case: StepCase, seed: int) -> Batch:
     """Noise with boxes of a sixth to a half of the picture's sides."""
+    size, num_objects = case.size, case.num_objects
     random = torch.Generator().manual_seed(seed)
     limits = torch.tensor([size[1], size[0]], dtype=torch.float32)
 
@@ -98,22 +119,25 @@ def drawn_batch(size: tuple[int, int], num_objects: int, seed: int) -> Batch:
 
     targets = [
         Targets.from_boxes(boxes(), torch.randint(NUM_CLASSES, (num_objects,), generator=random))
-        for _ in range(PICTURES)
+        for _ in range(case.batch)
     ]
     return Batch(
-        images=torch.rand(PICTURES, 3, *size, generator=random),
-        valid=torch.ones(PICTURES, *size, dtype=torch.bool),
+        images=torch.rand(case.batch, 3, *size, generator=random),
+        valid=torch.ones(case.batch, *size, dtype=torch.bool),
         targets=tuple(targets),
-        image_sizes=(size,) * PICTURES,
-        scales=torch.ones(PICTURES, 2),
-        indices=tuple(range(PICTURES)),
-        names=tuple(str(index) for index in range(PICTURES)),
+        image_sizes=(size,) * case.batch,
+        scales=torch.ones(case.batch, 2),
+        indices=tuple(range(case.batch)),
+        names=tuple(str(index) for index in range(case.batch)),
     )
 
 
-def _training(method: str, device: torch.device) -> _Training:
+def _training(method: str, model: str, device: torch.device) -> _Training:
     torch.manual_seed(0)
-    recipe = condinst(MODEL, "sim" if method == "sim" else "boxinst", NUM_CLASSES)
+    recipe = condinst(model, "sim" if method == "sim" else "boxinst", NUM_CLASSES, pretrained=False)
+    # Stages are frozen with pretrained weights only; a step must cost what it costs with them.
+    backbone = replace(recipe.detector.backbone, frozen_stages=2)
+    recipe = replace(recipe, detector=replace(recipe.detector, backbone=backbone))
     detector = recipe.detector.build()
     step = TrainingStep(detector, recipe.build_objective(total_steps=1000)).to(device).train()
     return _Training(

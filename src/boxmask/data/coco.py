@@ -172,7 +172,8 @@ def _annotation_error(
     if not is_id(category) or category not in labels:
         return f"class {category!r} is not in categories"
     if not isinstance(box, list) or len(box) != 4:
-        return f"bbox is {box!r}, expected [x, y, width, height]"
+        given = "missing" if box is None else repr(box)
+        return f"bbox is {given}, expected [x, y, width, height]"
     if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in box):
         return f"bbox {box!r} holds something that is no number"
     return ""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -69,13 +69,7 @@ def _pad_masks(targets: Targets, size: tuple[int, int]) -> Targets:
         return targets
     height, width = targets.masks.shape[-2:]
     padding = (0, size[1] - width, 0, size[0] - height)
-    return Targets(
-        boxes=targets.boxes,
-        labels=targets.labels,
-        tight=targets.tight,
-        masks=torch.nn.functional.pad(targets.masks, padding),
-        trusted=targets.trusted,
-    )
+    return replace(targets, masks=torch.nn.functional.pad(targets.masks, padding))
 
 
 class EpochBatches:

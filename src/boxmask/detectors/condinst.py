@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxmask.backbones.backbone import BackboneSettings
+from boxmask.backbones.stages import PartialMaps
 from boxmask.detectors.detector import Detector, SampleAssignment
 from boxmask.detectors.fcos import (
     FCOSHead,
@@ -94,17 +95,27 @@ class CondInst(Detector):
         self.heads = CondInstHeads(settings, fine_channels)
         self.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs too
 
-    def forward(self, images: Tensor, valid: Tensor) -> CondInstOutputs:
-        """Raw outputs of images (B, 3, H, W) in 0..1 with their (B, H, W) bool `valid`."""
-        return self.heads(*self._maps(images, valid))
+    def forward(
+        self, images: Tensor, valid: Tensor, frozen: PartialMaps | None = None
+    ) -> CondInstOutputs:
+        """See `Detector.forward`."""
+        return self.heads(*self._maps(images, valid, frozen))
 
-    def mask_outputs(self, images: Tensor, valid: Tensor) -> CondInstOutputs:
+    def frozen_outputs(self, images: Tensor, valid: Tensor) -> PartialMaps | None:
+        """The backbone's first stages, see `Detector.frozen_outputs`."""
+        return self.backbone.frozen_maps(images, valid)
+
+    def mask_outputs(
+        self, images: Tensor, valid: Tensor, frozen: PartialMaps | None = None
+    ) -> CondInstOutputs:
         """See `Detector.mask_outputs`: the class tower is left out."""
-        return self.heads(*self._maps(images, valid), classes=False)
+        return self.heads(*self._maps(images, valid, frozen), classes=False)
 
-    def _maps(self, images: Tensor, valid: Tensor) -> tuple[list[Tensor], Tensor | None]:
+    def _maps(
+        self, images: Tensor, valid: Tensor, frozen: PartialMaps | None
+    ) -> tuple[list[Tensor], Tensor | None]:
         """The pyramid, and the backbone's map at stride 4 where masks are fine."""
-        maps = self.backbone(images, valid)
+        maps = self.backbone(images, valid, frozen)
         levels = self.neck(maps[-len(PYRAMID_STRIDES) :])
         return levels, maps[0] if self.settings.fine_masks else None
 

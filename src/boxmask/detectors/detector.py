@@ -46,15 +46,29 @@ class Detector(nn.Module, ABC):
     num_classes: int
 
     @abstractmethod
-    def forward(self, images: Tensor, valid: Tensor) -> Any:
-        """Raw outputs of images (B, 3, H, W) in 0..1; `valid` (B, H, W) bool marks no padding."""
+    def forward(self, images: Tensor, valid: Tensor, frozen: Any = None) -> Any:
+        """Raw outputs.
 
-    def mask_outputs(self, images: Tensor, valid: Tensor) -> Any:
+        Args:
+            images: (B, 3, H, W) in 0..1.
+            valid: (B, H, W) bool, marks no padding.
+            frozen: `frozen_outputs` of the same images, if they are known.
+        """
+
+    def frozen_outputs(self, images: Tensor, valid: Tensor) -> Any:
+        """What those first layers that never learn make of images, without a graph.
+
+        A moving average of the detector would find the same, so one pass serves both. None where
+        there are no such layers.
+        """
+        return None
+
+    def mask_outputs(self, images: Tensor, valid: Tensor, frozen: Any = None) -> Any:
         """What `mask_samples` reads of `forward`; a teacher needs no more, and it may be cheaper.
 
         Scores of such samples may leave the class out.
         """
-        return self(images, valid)
+        return self(images, valid, frozen)
 
     @abstractmethod
     def assign(self, outputs: Any, targets: Sequence[Targets]) -> SampleAssignment:

@@ -1,5 +1,7 @@
 """One step of learning, top to bottom: read this first."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -33,14 +35,15 @@ class TrainingStep(nn.Module):
             teacher: moving average of the detector, in evaluation mode.
         """
         batch = self.objective.augment(batch, progress)  # copy-paste, if a loss wants it
-        outputs = self.detector(batch.images, batch.valid)  # features and raw predictions
+        frozen = self.detector.frozen_outputs(batch.images, batch.valid)  # what never learns
+        outputs = self.detector(batch.images, batch.valid, frozen)  # features, raw predictions
         assignment = self.detector.assign(outputs, batch.targets)  # from boxes, never masks
         student = self.detector.mask_samples(outputs, assignment)  # (K, h, w) logits
         losses = self.detector.detection_losses(outputs, assignment, batch.targets)
         context = LossContext(
             batch=batch,
             student=student,
-            teacher=self._ask(teacher, batch, assignment, progress),
+            teacher=self._ask(teacher, batch, assignment, frozen, progress),
             progress=progress,
         )
         losses |= self.objective(context)
@@ -52,9 +55,11 @@ class TrainingStep(nn.Module):
         teacher: Detector | None,
         batch: Batch,
         assignment: SampleAssignment,
+        frozen: Any,
         progress: float,
     ) -> MaskSamples | None:
         """The teacher's masks of the same samples, from its own features."""
         if teacher is None or not self.objective.needs_teacher(progress):
             return None
-        return teacher.mask_samples(teacher.mask_outputs(batch.images, batch.valid), assignment)
+        outputs = teacher.mask_outputs(batch.images, batch.valid, frozen)
+        return teacher.mask_samples(outputs, assignment)

@@ -1,10 +1,11 @@
 """The dynamic mask head: three 1x1 convolutions whose weights each object brings along.
 
 The first layer is one matrix product a picture: relative coordinates are affine in x and y, so
-they fold into three more rows of the features (x, y, 1), and no feature is copied per object.
+they fold into three more rows of the features (x, y, 1), and no feature is copied per object. On a
+CPU all three layers are one compiled pass, see `dynamic_mask_cpu.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 HIDDEN = 8  # channels between the layers, as published
+MOST_FEATURES = 16  # that the compiled form for CPUs can take
 # Of a hidden layer of the objects that are looked at together: on other devices, and on a CPU.
 BYTES_TOGETHER = (2**28, 2**20)
 
@@ -94,9 +96,19 @@ def dynamic_mask_logits(
         dim=-1,
     )  # (K, 8, D + 3)
     counts = torch.bincount(image_index, minlength=batch).tolist()
-    parts = zip(*(one.split(counts) for one in (first, w2, w3, b2, b3)), strict=True)
+    return _three_layers(rows, (first, w2, w3, b2, b3), counts).unflatten(-1, (height, width))
+
+
+def _three_layers(rows: Tensor, layers: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    """Logits (K, P) of objects sorted by image, from rows (B, D + 3, P)."""
+    compiled = rows.device.type == "cpu" and rows.dtype == torch.float32
+    if compiled and rows.shape[1] <= MOST_FEATURES + 3:
+        from boxmask.ops.dynamic_mask_cpu import FusedThreeLayers  # numba is slow to import
+
+        return cast(Tensor, FusedThreeLayers.apply(rows, *layers, tuple(counts)))
+    parts = zip(*(one.split(list(counts)) for one in layers), strict=True)
     logits = [_ThreeLayers.apply(rows[image], *part) for image, part in enumerate(parts)]
-    return torch.cat(cast(list[Tensor], logits)).unflatten(-1, (height, width))
+    return torch.cat(cast(list[Tensor], logits))
 
 
 class _ThreeLayers(torch.autograd.Function):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -54,20 +56,15 @@ class Targets:
 
     def select(self, keep: Tensor) -> Targets:
         """The objects that `keep`, a bool mask or indices, picks."""
-        return Targets(
-            boxes=self.boxes[keep],
-            labels=self.labels[keep],
-            tight=self.tight[keep],
-            masks=None if self.masks is None else self.masks[keep],
-            trusted=self.trusted[keep],
-        )
+        return self._each(lambda values: values[keep])
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Targets:
         """A copy on `device`."""
-        return Targets(
-            boxes=self.boxes.to(device, non_blocking=non_blocking),
-            labels=self.labels.to(device, non_blocking=non_blocking),
-            tight=self.tight.to(device, non_blocking=non_blocking),
-            masks=None if self.masks is None else self.masks.to(device, non_blocking=non_blocking),
-            trusted=self.trusted.to(device, non_blocking=non_blocking),
-        )
+        return self._each(lambda values: values.to(device, non_blocking=non_blocking))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        """With every field changed in the same way."""
+        changed = {
+            name: None if values is None else change(values) for name, values in vars(self).items()
+        }
+        return Targets(**cast(dict[str, Any], changed))

@@ -1,0 +1,77 @@
+"""Clock and scales of the speed benchmark: seconds and memory of one call."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MEBI = 2**20
+
+
+def seconds(run: Callable[[], Any], device: torch.device) -> float:
+    """How long one call takes, until the device is done."""
+    wait_for(device)
+    start = time.perf_counter()
+    run()
+    wait_for(device)
+    return time.perf_counter() - start
+
+
+def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
+    """MiB that a call needs beyond what is in use; None where the system does not tell.
+
+    On a CPU the process's size is looked at every half millisecond meanwhile.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return (torch.cuda.max_memory_allocated(device) - before) / MEBI
+    give_back_memory()  # else freed memory is used again, and nothing is seen
+    before = resident_bytes()
+    if before is None:
+        return None
+    largest, done = before, threading.Event()
+
+    def watch() -> None:
+        nonlocal largest
+        while not done.wait(0.0005):
+            largest = max(largest, resident_bytes() or 0)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    kept = run()  # its results count, too
+    largest = max(largest, resident_bytes() or 0)
+    done.set()
+    watcher.join()
+    del kept
+    return (largest - before) / MEBI
+
+
+def give_back_memory() -> None:
+    """Gives freed memory back to the system, where its C library can."""
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
+
+
+def resident_bytes() -> int | None:
+    """Memory of this process; None on systems without /proc."""
+    file = Path("/proc/self/statm")
+    if not file.is_file():
+        return None
+    import resource
+
+    return int(file.read_text().split()[1]) * resource.getpagesize()
+
+
+def wait_for(device: torch.device) -> None:
+    """Until a device has done all it was asked to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
