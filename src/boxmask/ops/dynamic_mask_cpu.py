@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numba import njit
+from numba.types import Tuple, float32, void
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -30,13 +31,22 @@ _ZERO = np.float32(0)
 Array = NDArray[np.float32]
 
 
-def _compiled(function: Callable[..., None]) -> Any:
-    """Compiled at its first call; kept on disk where there is a folder that can be written to."""
-    options = {"nogil": True, "fastmath": _FAST}
+_OPTIONS = {"nogil": True, "fastmath": _FAST}
+# Parts are written into their callers. As functions of their own they would be compiled twice,
+# alone and with a caller that is kept on disk, and the two may differ in the last bits of sums.
+_part = njit(inline="always", **_OPTIONS)
+_2D, _3D = float32[:, ::1], float32[:, :, ::1]
+_LAYERS = (_3D, _3D, _3D, _2D, _2D)  # w1, w2, w3, b2, b3
+
+
+@lru_cache
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """One of the two kernels, compiled; kept on disk where there is a folder to write to."""
+    signature = _SIGNATURES[function]
     try:
-        return njit(cache=True, **options)(function)
+        return njit(signature, cache=True, **_OPTIONS)(function)
     except RuntimeError:
-        return njit(**options)(function)
+        return njit(signature, **_OPTIONS)(function)
 
 
 class FusedThreeLayers(torch.autograd.Function):
@@ -70,9 +80,12 @@ class FusedThreeLayers(torch.autograd.Function):
         layers = [_padded_first(w1), *(one.detach().contiguous() for one in (w2, w3, b2, b3))]
         ctx.save_for_backward(blocks, *layers)
         logits = blocks.new_empty((len(w1), blocks.shape[1], BLOCK))
+        kernel = _compiled(_forward)
         _in_threads(
-            lambda image, part: _forward(
-                blocks[image].numpy(), *(one[part].numpy() for one in (*layers, logits))
+            lambda image, part: kernel(
+                blocks[image].numpy(),
+                tuple(one[part].numpy() for one in layers),
+                logits[part].numpy(),
             ),
             _shares(counts, torch.get_num_threads()),
         )
@@ -92,8 +105,9 @@ class FusedThreeLayers(torch.autograd.Function):
         # Objects of an image share its inputs: each thread sums up its own gradient of them.
         of_blocks = [torch.zeros_like(blocks[0]) for _ in shares]
         numbered = {(image, part.start): each for each, (image, part) in enumerate(shares)}
+        kernel = _compiled(_backward)
         _in_threads(
-            lambda image, part: _backward(
+            lambda image, part: kernel(
                 blocks[image].numpy(),
                 tuple(one[part].numpy() for one in layers),
                 down[part].numpy(),
@@ -153,7 +167,7 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix=f"mask-head-{process}")
 
 
-@_compiled
+@_part
 def _hidden(rows: Array, w1: Array, w2: Array, b2: Array, first: Array, second: Array) -> None:
     """Both hidden layers (8, BLOCK) of one object on a block (ROWS, BLOCK)."""
     for out in range(HIDDEN):
@@ -171,11 +185,9 @@ def _hidden(rows: Array, w1: Array, w2: Array, b2: Array, first: Array, second: 
             second[out, cell] = _ZERO if total <= _ZERO else total
 
 
-@_compiled
-def _forward(
-    blocks: Array, w1: Array, w2: Array, w3: Array, b2: Array, b3: Array, logits: Array
-) -> None:
+def _forward(blocks: Array, layers: tuple[Array, ...], logits: Array) -> None:
     """Fills logits (k, n, BLOCK) of k objects from the blocks (n, ROWS, BLOCK) of their image."""
+    w1, w2, w3, b2, b3 = layers
     first = np.empty((HIDDEN, BLOCK), np.float32)
     second = np.empty((HIDDEN, BLOCK), np.float32)
     for block in range(len(blocks)):
@@ -189,7 +201,6 @@ def _forward(
                 found[cell] = total
 
 
-@_compiled
 def _backward(
     blocks: Array,
     layers: tuple[Array, ...],
@@ -224,7 +235,7 @@ def _backward(
             _through_and_add(w1[each], down_first, of_blocks[block])
 
 
-@_compiled
+@_part
 def _third_backward(
     down: Array,
     w3: Array,
@@ -254,7 +265,7 @@ def _third_backward(
 # not stay in registers.
 
 
-@_compiled
+@_part
 def _through(weights: Array, down: Array, up: Array) -> None:
     """`up` (8, BLOCK) = weights (8, 8) transposed times down (8, BLOCK)."""
     for row in range(HIDDEN):
@@ -266,7 +277,7 @@ def _through(weights: Array, down: Array, up: Array) -> None:
             ) + (e * down[4, cell] + f * down[5, cell] + g * down[6, cell] + h * down[7, cell])
 
 
-@_compiled
+@_part
 def _through_and_add(weights: Array, down: Array, up: Array) -> None:
     """`up` (ROWS, BLOCK) += weights (8, ROWS) transposed times down (8, BLOCK)."""
     for row in range(ROWS):
@@ -278,7 +289,7 @@ def _through_and_add(weights: Array, down: Array, up: Array) -> None:
             ) + (e * down[4, cell] + f * down[5, cell] + g * down[6, cell] + h * down[7, cell])
 
 
-@_compiled
+@_part
 def _outer(down: Array, inputs: Array, of_weights: Array) -> None:
     """`of_weights` (8, n) += down (8, BLOCK) times inputs (n, BLOCK) transposed."""
     for row in range(len(inputs)):
@@ -301,3 +312,9 @@ def _outer(down: Array, inputs: Array, of_weights: Array) -> None:
         of_weights[5, row] += f
         of_weights[6, row] += g
         of_weights[7, row] += h
+
+
+_SIGNATURES = {
+    _forward: void(_3D, Tuple(_LAYERS), _3D),
+    _backward: void(_3D, Tuple(_LAYERS), _3D, _3D, Tuple(_LAYERS)),
+}
