@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numba import njit
-from numba.types import Tuple, float32, void
+from numba.core.types import Tuple, float32, void
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
