@@ -10,7 +10,7 @@ import torch
 from boxmask.data.synthetic import CLASS_NAMES, SyntheticSettings, write_synthetic
 from boxmask.detectors.fcos import FCOSSettings
 from boxmask.engine.run_folder import RunFolder, save_weights
-from boxmask.recipes.condinst import condinst
+from boxmask.recipes.models import build_recipe
 from boxmask.recipes.saved_model import describe_model
 
 IMAGE_SIZE = 64
@@ -19,7 +19,7 @@ IMAGE_SIZE = 64
 def make_run(folder, data, class_names=CLASS_NAMES, seed=0):
     """A run folder whose model finds nonsense, but finds something."""
     torch.manual_seed(seed)
-    recipe = condinst("condinst-lite0", "boxinst", len(class_names), pretrained=False)
+    recipe = build_recipe("condinst-lite0", "boxinst", len(class_names), pretrained=False)
     detector = replace(
         recipe.detector, pyramid_channels=64, branch_channels=16, fcos=FCOSSettings(tower_depth=1)
     )

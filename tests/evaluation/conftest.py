@@ -10,7 +10,7 @@ from boxmask.box_supervision.copy_paste_bank import CopyPasteSettings, CutOut
 from boxmask.box_supervision.self_correction_loss import SelfCorrectionSettings
 from boxmask.data.records import ImageRecord
 from boxmask.detectors.fcos import FCOSSettings
-from boxmask.recipes.condinst import condinst
+from boxmask.recipes.models import build_recipe
 from boxmask.visualization.contact_sheet import save_picture
 
 NAMES = ("disc", "star")
@@ -19,7 +19,7 @@ NAMES = ("disc", "star")
 @pytest.fixture(scope="module")
 def small_detector():
     torch.manual_seed(0)
-    recipe = condinst("condinst-lite0", "sim", len(NAMES), pretrained=False)
+    recipe = build_recipe("condinst-lite0", "sim", len(NAMES), pretrained=False)
     settings = replace(
         recipe.detector, pyramid_channels=64, branch_channels=16, fcos=FCOSSettings(tower_depth=1)
     )

@@ -13,7 +13,7 @@ from boxmask.recipes.box_losses import (
     method_settings,
     sim_losses,
 )
-from boxmask.recipes.condinst import condinst
+from boxmask.recipes.models import build_recipe
 
 
 def parts(settings):
@@ -50,9 +50,9 @@ def test_colour_threshold_counts_where_colours_alone_decide():
 
 
 def test_teacher_decay_is_the_moving_average():
-    recipe = condinst("condinst-lite0", "sim", 2, settings=SIMSettings(teacher_decay=0.5))
+    recipe = build_recipe("condinst-lite0", "sim", 2, settings=SIMSettings(teacher_decay=0.5))
     assert recipe.average_decay == 0.5
-    assert condinst("condinst-lite0", "sim", 2).average_decay == 0.998
+    assert build_recipe("condinst-lite0", "sim", 2).average_decay == 0.998
 
 
 def test_paper_values():

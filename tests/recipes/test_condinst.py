@@ -6,12 +6,13 @@ import torch
 from boxmask.box_supervision.objective import Term
 from boxmask.detectors.condinst import CondInst
 from boxmask.errors import UserError
-from boxmask.recipes.condinst import condinst, with_trusted_masks
+from boxmask.recipes.methods import with_trusted_masks
+from boxmask.recipes.models import build_recipe
 
 
 @pytest.mark.parametrize("method", ["boxinst", "full", "sim"])
 def test_lite_recipe_builds_and_finds(method):
-    recipe = condinst("condinst-lite0", method, 3, pretrained=False)
+    recipe = build_recipe("condinst-lite0", method, 3, pretrained=False)
     detector = recipe.detector.build().eval()
     assert isinstance(detector, CondInst)
     with torch.no_grad():
@@ -23,7 +24,7 @@ def test_lite_recipe_builds_and_finds(method):
 
 
 def test_published_sizes_for_resnet():
-    recipe = condinst("condinst-r50", "boxinst", 80, pretrained=False)
+    recipe = build_recipe("condinst-r50", "boxinst", 80, pretrained=False)
     assert recipe.detector.pyramid_channels == 256
     assert recipe.detector.fcos.tower_depth == 4
     assert recipe.optimizer.name == "sgd"
@@ -34,12 +35,12 @@ def test_published_sizes_for_resnet():
     ("steps", "share"), [(10, 0.3), (200, 0.3), (800, 0.1), (2000, 0.04), (270_000, 0.04)]
 )
 def test_warmup_share_follows_the_length_of_the_run(steps, share):
-    recipe = condinst("condinst-lite0", "boxinst", 1, pretrained=False)
+    recipe = build_recipe("condinst-lite0", "boxinst", 1, pretrained=False)
     assert recipe.warmup_share(steps) == pytest.approx(share)
 
 
 def test_prior_is_gone_when_the_pairwise_term_is_whole():
-    recipe = condinst("condinst-lite0", "boxinst", 1, pretrained=False)
+    recipe = build_recipe("condinst-lite0", "boxinst", 1, pretrained=False)
     terms = recipe.build_objective(total_steps=800).terms
     assert terms["loss_shape_prior"].factor(0.0) == 1.0
     assert terms["loss_pairwise"].factor(0.0) == 0.0
@@ -49,7 +50,7 @@ def test_prior_is_gone_when_the_pairwise_term_is_whole():
 
 
 def test_trusted_masks_add_a_loss_and_keep_the_others():
-    recipe = condinst("condinst-lite0", "boxinst", 1, pretrained=False)
+    recipe = build_recipe("condinst-lite0", "boxinst", 1, pretrained=False)
     mixed = with_trusted_masks(recipe)
     assert set(mixed.losses) == {*recipe.losses, "loss_mask"}
     assert mixed.terms["loss_mask"] == Term()
@@ -58,4 +59,4 @@ def test_trusted_masks_add_a_loss_and_keep_the_others():
 
 def test_unknown_model_says_which_there_are():
     with pytest.raises(UserError, match="condinst-lite0"):
-        condinst("yolo", "boxinst", 1)
+        build_recipe("yolo", "boxinst", 1)

@@ -10,7 +10,8 @@ from boxmask.data.masks import has_mask
 from boxmask.data.records import DataFolder, DataSplit
 from boxmask.errors import UserError
 from boxmask.recipes.box_losses import method_settings
-from boxmask.recipes.condinst import condinst, with_trusted_masks
+from boxmask.recipes.methods import with_trusted_masks
+from boxmask.recipes.models import build_recipe
 from boxmask.recipes.recipe import Recipe
 
 MAX_SCORINGS = 8  # of a run; more cost time and tell little
@@ -46,7 +47,7 @@ def plan_recipe(data: DataFolder, options: TrainOptions) -> Recipe:
     Raises:
         UserError: If the model is not known, or masks are asked for and there are none.
     """
-    recipe = condinst(
+    recipe = build_recipe(
         options.model,
         options.method,
         len(data.class_names),

@@ -9,6 +9,7 @@ import torch
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
+from boxmask.backbones.deformable import make_deformable
 from boxmask.backbones.pretrained import (
     PACKAGES,
     check_reachable,
@@ -34,6 +35,8 @@ class BackboneSettings:
             the stage at stride 4, as published. Known for ResNets, EfficientNets, ConvNeXts
             and Swins.
         strides: of the maps that are returned, finest first.
+        deform_interval: in a ResNet, blocks from one deformable convolution to the next; 0 for
+            none. Published: 3.
     """
 
     name: str = DEFAULT_BACKBONE
@@ -41,6 +44,7 @@ class BackboneSettings:
     frozen_norm: bool = True
     frozen_stages: int = 0
     strides: tuple[int, ...] = (8, 16, 32)
+    deform_interval: int = 0
 
     def build(self) -> "Backbone":
         """The backbone, with weights loaded."""
@@ -161,7 +165,16 @@ def _create(settings: BackboneSettings) -> nn.Module:
         raise unreachable(name, str(error).splitlines()[0]) from error
     if packaged is not None:
         load_packaged(body, name, packaged)
+    if settings.deform_interval:
+        _deform(body, settings)
     return body
+
+
+def _deform(body: nn.Module, settings: BackboneSettings) -> None:
+    try:
+        make_deformable(body, settings.deform_interval)
+    except ValueError as error:
+        raise UserError(str(error), where=settings.name, fix="leave out -dcn") from error
 
 
 def _options(settings: BackboneSettings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from boxmask.benchmark.settings import StepCase
 from boxmask.engine.optimizer import build_optimizer
 from boxmask.engine.teacher import MovingAverage
 from boxmask.engine.training_step import TrainingStep
-from boxmask.recipes.condinst import condinst
+from boxmask.recipes.models import build_recipe
 from boxmask.structures import Batch, Targets
 
 NUM_CLASSES = 6
@@ -134,7 +134,9 @@ def drawn_batch(case: StepCase, seed: int) -> Batch:
 
 def _training(method: str, model: str, device: torch.device) -> _Training:
     torch.manual_seed(0)
-    recipe = condinst(model, "sim" if method == "sim" else "boxinst", NUM_CLASSES, pretrained=False)
+    recipe = build_recipe(
+        model, "sim" if method == "sim" else "boxinst", NUM_CLASSES, pretrained=False
+    )
     # Stages are frozen with pretrained weights only; a step must cost what it costs with them.
     backbone = replace(recipe.detector.backbone, frozen_stages=2)
     recipe = replace(recipe, detector=replace(recipe.detector, backbone=backbone))

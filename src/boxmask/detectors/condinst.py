@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from boxmask.detectors.fcos import (
 from boxmask.detectors.mask_branch import MaskBranch, gather_patches
 from boxmask.detectors.point_detections import best_points, point_boxes
 from boxmask.detectors.sample_choice import best_of_each_object, with_every_object
+from boxmask.necks.bifpn import BiFPN
 from boxmask.necks.feature_pyramid import FeaturePyramid
 from boxmask.ops.dynamic_mask import dynamic_mask_logits, num_dynamic_parameters
 from boxmask.ops.masks import aligned_upsample
@@ -43,6 +44,7 @@ class CondInstSettings:
         num_classes: classes.
         backbone: see `BackboneSettings`.
         fcos: see `FCOSSettings`.
+        neck: the pyramid.
         pyramid_channels: channels of the feature pyramid. Paper: 256.
         branch_channels: channels inside the mask branch. Paper: 128.
         mask_channels: mask features D. Paper: 8 with full masks, 16 with boxes.
@@ -51,11 +53,13 @@ class CondInstSettings:
         mask_score_power: detections' scores are multiplied by the mean score of their mask's
             foreground to this power; clear masks come first. Published: 0.
         samples_per_image: how many points of an image train masks. Published: 64.
+        architecture: its name in saved files.
     """
 
     num_classes: int
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     fcos: FCOSSettings = field(default_factory=FCOSSettings)
+    neck: Literal["fpn", "bifpn"] = "fpn"
     pyramid_channels: int = 256
     branch_channels: int = 128
     mask_channels: int = 16
@@ -63,6 +67,12 @@ class CondInstSettings:
     fine_masks: bool = False
     mask_score_power: float = 0.0
     samples_per_image: int = 64
+    architecture: Literal["condinst"] = "condinst"
+
+    @property
+    def feature_channels(self) -> int:
+        """See `DetectorSettings`."""
+        return self.mask_channels
 
     def build(self) -> "CondInst":
         """The detector, its backbone pretrained as the settings say."""
@@ -90,7 +100,8 @@ class CondInst(Detector):
         strides = FINE_STRIDES if settings.fine_masks else PYRAMID_STRIDES
         self.backbone = replace(settings.backbone, strides=strides).build()
         channels = self.backbone.channels[-len(PYRAMID_STRIDES) :]
-        self.neck = FeaturePyramid(channels, settings.pyramid_channels)
+        pyramid = BiFPN if settings.neck == "bifpn" else FeaturePyramid
+        self.neck = pyramid(channels, settings.pyramid_channels)
         fine_channels = self.backbone.channels[0] if settings.fine_masks else 0
         self.heads = CondInstHeads(settings, fine_channels)
         self.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs too

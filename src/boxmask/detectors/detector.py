@@ -3,10 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from boxmask.backbones.backbone import BackboneSettings
 from boxmask.structures import Detections, LossSum, MaskSamples, Targets
 
 
@@ -34,6 +35,34 @@ class SampleAssignment:
 
     def __len__(self) -> int:
         return len(self.position)
+
+
+class DetectorSettings(Protocol):
+    """What settings of every architecture have; plain frozen dataclasses that can be saved."""
+
+    @property
+    def architecture(self) -> str:
+        """Its name, which tells saved settings apart."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """Classes."""
+        ...
+
+    @property
+    def backbone(self) -> BackboneSettings:
+        """See `BackboneSettings`."""
+        ...
+
+    @property
+    def feature_channels(self) -> int:
+        """Channels D of `MaskSamples.features`."""
+        ...
+
+    def build(self) -> "Detector":
+        """The detector, its backbone pretrained as the settings say."""
+        ...
 
 
 class Detector(nn.Module, ABC):

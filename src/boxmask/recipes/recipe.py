@@ -11,7 +11,7 @@ from boxmask.box_supervision.self_correction_loss import SelfCorrectionSettings
 from boxmask.box_supervision.shape_prior_loss import ShapePriorLossSettings
 from boxmask.box_supervision.trusted_mask_loss import TrustedMaskLossSettings
 from boxmask.data.transforms import AugmentationSettings
-from boxmask.detectors.condinst import CondInstSettings
+from boxmask.detectors.detector import DetectorSettings
 from boxmask.engine.optimizer import OptimizerSettings
 
 LossSettings = (
@@ -35,6 +35,8 @@ class Recipe:
         detector: settings of the architecture.
         losses: settings of the weak losses by name, `loss_...`.
         terms: weight and ramp of each of them.
+        mask_factor: how much more each mask loss counts on this architecture, as published; the
+            pairwise term alone counts once everywhere.
         masks: whether training may read masks: "ignore" or "trusted".
         augmentation: how training pictures vary, and the size for scoring.
         optimizer: how weights move.
@@ -45,9 +47,10 @@ class Recipe:
             give them a larger share, up to `LONGEST_WARMUP`.
     """
 
-    detector: CondInstSettings
-    losses: Mapping[str, LossSettings]
-    terms: Mapping[str, Term]
+    detector: DetectorSettings
+    losses: Mapping[str, LossSettings] = field(default_factory=dict)
+    terms: Mapping[str, Term] = field(default_factory=dict)
+    mask_factor: float = 1.0
     masks: Literal["ignore", "trusted"] = "ignore"
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)

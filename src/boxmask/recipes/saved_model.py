@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from boxmask.detectors.condinst import CondInstSettings
-from boxmask.detectors.detector import Detector
+from boxmask.detectors.detector import Detector, DetectorSettings
 from boxmask.engine.run_folder import RunFolder, load_weights
 from boxmask.errors import UserError
 from boxmask.recipes.recipe import Recipe
@@ -75,10 +75,16 @@ def load_model(path: Path | str) -> SavedModel:
     )
 
 
-def _settings(description: Mapping[str, Any]) -> CondInstSettings:
+# Settings of every architecture, told apart by their field `architecture`.
+SETTINGS: dict[str, type[DetectorSettings]] = {"condinst": CondInstSettings}
+
+
+def _settings(description: Mapping[str, Any]) -> DetectorSettings:
     if description["format"] != FORMAT:
         raise KeyError(f"format {description['format']}")
-    settings = TypeAdapter(CondInstSettings).validate_python(description["detector"])
+    saved = description["detector"]
+    kind = SETTINGS[saved.get("architecture", "condinst")]
+    settings = TypeAdapter(kind).validate_python(saved)
     return replace(settings, backbone=replace(settings.backbone, pretrained=False))
 
 
