@@ -80,6 +80,8 @@ def test_settings_are_frozen_and_named():
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.ClassDef) or not node.name.endswith("Settings"):
                 continue
+            if any(getattr(base, "id", "") == "Protocol" for base in node.bases):
+                continue
             options = {
                 keyword.arg: getattr(keyword.value, "value", None)
                 for decorator in node.decorator_list

@@ -18,8 +18,10 @@ def finish(folder, text):
 
 def test_cells_are_mean_and_standard_deviation_over_seeds():
     runs = [{"box_ap": 0.5, "mask_ap": 0.3}, {"box_ap": 0.6, "mask_ap": None}]
-    last = table([("animals", "boxinst", runs)]).splitlines()[-1]
-    assert last == "| animals | boxinst | 2 | 0.550 ± 0.071 | 0.300 | - | - | - | - |"
+    last = table([("animals", "condinst-lite0", "boxinst", runs)]).splitlines()[-1]
+    assert (
+        last == "| animals | condinst-lite0 | boxinst | 2 | 0.550 ± 0.071 | 0.300 | - | - | - | - |"
+    )
 
 
 def test_finished_runs_are_read_and_not_trained_again(tmp_path):
@@ -40,12 +42,14 @@ def test_missing_runs_are_trained_with_the_options_that_were_chosen(tmp_path):
     text = measure(
         [Path("a/animals")], settings, say=lambda line: None, steps=RunSteps(train=train)
     )
-    options = {"method": "full", "epochs": 7, "overwrite": True}
+    options = {"model": "condinst-lite0", "method": "full", "epochs": 7, "overwrite": True}
     assert given == [
         (Path("a/animals"), "animals-full-0", {**options, "seed": 0}),
         (Path("a/animals"), "animals-full-3", {**options, "seed": 3}),
     ]
-    assert text.splitlines()[-1].startswith("| animals | full | 2 | 0.500 ± 0.000 |")
+    assert text.splitlines()[-1].startswith(
+        "| animals | condinst-lite0 | full | 2 | 0.500 ± 0.000 |"
+    )
     assert text.splitlines()[-1].endswith("| 2 ± 0 |")
 
 
@@ -59,10 +63,20 @@ def test_the_module_takes_lists_of_words(tmp_path, capsys):
         finish(tmp_path / run, '{"box_ap": 0.5}')
     main(["x/a", "x/b", "--methods", "boxinst", "--seeds", "0", "4", "--out", str(tmp_path)])
     rows = capsys.readouterr().out.splitlines()[-2:]
-    assert [row.split(" | ")[:3] for row in rows] == [
-        ["| a", "boxinst", "2"],
-        ["| b", "boxinst", "2"],
+    assert [row.split(" | ")[:4] for row in rows] == [
+        ["| a", "condinst-lite0", "boxinst", "2"],
+        ["| b", "condinst-lite0", "boxinst", "2"],
     ]
+
+
+def test_other_models_have_rows_and_folders_of_their_own(tmp_path):
+    finish(tmp_path / "a-boxinst-0", '{"box_ap": 0.5}')
+    finish(tmp_path / "a-solov2-lite0-boxinst-0", '{"box_ap": 0.25}')
+    models = ("condinst-lite0", "solov2-lite0")
+    settings = AccuracySettings(methods=("boxinst",), models=models, out=tmp_path)
+    rows = measure([Path("x/a")], settings, say=lambda line: None).splitlines()[-2:]
+    assert rows[0].startswith("| a | condinst-lite0 | boxinst | 1 | 0.500 |")
+    assert rows[1].startswith("| a | solov2-lite0 | boxinst | 1 | 0.250 |")
 
 
 def test_quickstart_table_has_a_row_a_method():

@@ -5,7 +5,6 @@ import torch
 
 from boxmask.box_supervision.objective import Term
 from boxmask.detectors.condinst import CondInst
-from boxmask.errors import UserError
 from boxmask.recipes.methods import with_trusted_masks
 from boxmask.recipes.models import build_recipe
 
@@ -55,8 +54,3 @@ def test_trusted_masks_add_a_loss_and_keep_the_others():
     assert set(mixed.losses) == {*recipe.losses, "loss_mask"}
     assert mixed.terms["loss_mask"] == Term()
     assert (recipe.masks, mixed.masks) == ("ignore", "trusted")
-
-
-def test_unknown_model_says_which_there_are():
-    with pytest.raises(UserError, match="condinst-lite0"):
-        build_recipe("yolo", "boxinst", 1)

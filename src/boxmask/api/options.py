@@ -9,7 +9,10 @@ from boxmask.errors import UserError
 
 Method = Literal["sim", "boxinst", "full"]
 Precision = Literal["auto", "32", "bf16", "16"]
+ScheduleName = Literal["short", "1x", "2x", "3x", "50e"]
 LabelFormat = Literal["coco", "yolo", "voc"]
+
+DEFAULT_MODEL = "condinst-lite0"
 
 
 TRAIN_CHOICES = {
@@ -18,7 +21,13 @@ TRAIN_CHOICES = {
     "accelerator": ("auto", "cpu", "gpu"),
     "precision": ("auto", "32", "bf16", "16"),
     "use_masks": ("ignore", "trusted"),
+    "schedule": get_args(ScheduleName),
 }
+
+
+_WHOLE_NUMBERS = (
+    "epochs", "batch", "accumulate", "devices", "image_size", "workers", "seed", "limit",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +40,11 @@ class TrainOptions:
         preset: Settings to start from. default: ours; paper: as in SIM's paper.
         settings: Settings of the method to change, NAME=VALUE, such as temperature=0.2; repeat it
             for several. docs/methods.md lists all.
-        model: condinst-lite0, condinst-r50, condinst-r101, or condinst- and any timm model.
-        epochs: Passes over the training pictures. Default: as many as the recipe's number of
-            pictures needs.
+        model: An architecture and a backbone, such as condinst-lite0, condinst-r50 or
+            mask2former-r101; any timm model serves as a backbone. boxmask models lists them.
+        schedule: How long. short: the model's own length, for small data; the others: steps,
+            batch and drops of the learning rate as published for COCO.
+        epochs: Passes over the training pictures. Default: as many as the schedule needs.
         batch: Pictures of one optimizer step, all devices together. The learning rate follows.
             Default: the recipe's, 4 for lite models and 16 for others.
         accumulate: Parts that a batch is split into, one after the other, to save memory.
@@ -48,6 +59,7 @@ class TrainOptions:
             mask learn from it, the others from their boxes.
         pretrained: Start from ImageNet weights.
         skip_bad: Train without the annotations and pictures that have errors.
+        limit: Use only the first pictures of each split, this many, to try something out.
         val_fraction: Share of the pictures, 0 to 1, to put aside for scoring where the data has
             no val split.
         out: The run's folder. Default: runs/DATA-METHOD-NUMBER.
@@ -58,7 +70,8 @@ class TrainOptions:
     method: Method = "sim"
     preset: Literal["default", "paper"] = "default"
     settings: tuple[str, ...] = ()
-    model: str = "condinst-lite0"
+    model: str = DEFAULT_MODEL
+    schedule: ScheduleName = "short"
     epochs: int | None = None
     batch: int | None = None
     accumulate: int = 1
@@ -72,18 +85,19 @@ class TrainOptions:
     use_masks: Literal["ignore", "trusted"] = "ignore"
     pretrained: bool = True
     skip_bad: bool = False
+    limit: int | None = None
     val_fraction: float = 0.0
     out: Path | None = None
     resume: bool = False
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("method", "preset", "accelerator", "precision", "use_masks"):
-            _one_of(name, getattr(self, name), TRAIN_CHOICES[name])
+        for name, known in TRAIN_CHOICES.items():
+            _one_of(name, getattr(self, name), known)
         object.__setattr__(self, "settings", _words(self.settings))
-        for name in ("epochs", "batch", "accumulate", "devices", "image_size", "workers", "seed"):
+        for name in _WHOLE_NUMBERS:
             _whole_number(name, getattr(self, name))
-        for name in ("epochs", "batch", "accumulate", "devices"):
+        for name in ("epochs", "batch", "accumulate", "devices", "limit"):
             _at_least(name, getattr(self, name), 1)
         if not 0 <= self.val_fraction < 1:
             raise UserError(f"val_fraction: expected 0 up to below 1, got {self.val_fraction}")

@@ -13,6 +13,7 @@ from boxmask.recipes.box_losses import method_settings
 from boxmask.recipes.methods import with_trusted_masks
 from boxmask.recipes.models import build_recipe
 from boxmask.recipes.recipe import Recipe
+from boxmask.recipes.schedules import SCHEDULES
 
 MAX_SCORINGS = 8  # of a run; more cost time and tell little
 
@@ -58,6 +59,8 @@ def plan_recipe(data: DataFolder, options: TrainOptions) -> Recipe:
         recipe = with_trusted_masks(recipe)
     if recipe.masks == "trusted":
         _check_masks(data.splits["train"], options)
+    if options.schedule != "short":
+        recipe = SCHEDULES[options.schedule].of(recipe)
     augmentation, optimizer = recipe.augmentation, recipe.optimizer
     if options.image_size is not None:
         augmentation = replace(augmentation, image_size=options.image_size)
@@ -91,7 +94,7 @@ def plan_run(data: DataFolder, recipe: Recipe, options: TrainOptions) -> RunPlan
     num_pictures = len(train.records)
     micro_steps = math.ceil(num_pictures / (recipe.batch // options.accumulate))
     steps = math.ceil(micro_steps / options.accumulate)
-    epochs = options.epochs or max(math.ceil(recipe.pictures_seen / (steps * recipe.batch)), 4)
+    epochs = options.epochs or _epochs(recipe, steps, options)
     return RunPlan(
         epochs=epochs,
         steps_per_epoch=steps,
@@ -99,6 +102,12 @@ def plan_run(data: DataFolder, recipe: Recipe, options: TrainOptions) -> RunPlan
         precision=_precision(options),
         score_every=max(math.ceil(epochs / MAX_SCORINGS), 1),
     )
+
+
+def _epochs(recipe: Recipe, steps: int, options: TrainOptions) -> int:
+    """As many whole passes as come near the recipe's number of pictures."""
+    passes = recipe.pictures_seen / (steps * recipe.batch)
+    return max(math.ceil(passes), 4) if options.schedule == "short" else max(round(passes), 1)
 
 
 def introduction(

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,12 +62,21 @@ class _Run:
     say: Say
 
 
-def train(data: Path | str | None = None, *, say: Say = print, **options: Any) -> TrainedRun:
+def train(
+    data: Path | str | None = None,
+    *,
+    say: Say = print,
+    adjust: Callable[[Recipe], Recipe] | None = None,
+    **options: Any,
+) -> TrainedRun:
     """Trains a model from boxes.
 
     Args:
         data: a folder in COCO, VOC or YOLO form, or one COCO file. Not needed to resume.
         say: takes each line of progress.
+        adjust: changes the recipe that the options make, such as
+            `lambda recipe: recipe.with_loss("loss_mine", MySettings())`. It is not saved: to
+            resume, pass it again.
         **options: see `TrainOptions`. A resumed run keeps the options that it was started with.
 
     Raises:
@@ -77,7 +87,7 @@ def train(data: Path | str | None = None, *, say: Say = print, **options: Any) -
         data, chosen = resumed_options(chosen.out)
     if data is None:
         raise UserError("there is no data to train on", fix="name a data set's folder")
-    run = _prepare(Path(data), chosen, say if _is_first_process() else _say_nothing)
+    run = _prepare(Path(data), chosen, say if _is_first_process() else _say_nothing, adjust)
     if _is_first_process() and not chosen.resume:
         run.folder.write_arguments({"data": str(data), **saved_options(chosen)})
         _draw_first_batches(run)
@@ -88,12 +98,17 @@ def train(data: Path | str | None = None, *, say: Say = print, **options: Any) -
     return _finish(run)
 
 
-def _prepare(data: Path, options: TrainOptions, say: Say) -> _Run:
+def _prepare(
+    data: Path, options: TrainOptions, say: Say, adjust: Callable[[Recipe], Recipe] | None
+) -> _Run:
     """Reads the data, decides everything, and says it."""
     folder = RunFolder(root=options.out or free_folder(Path("runs"), data, options.method))
     dataset = read_data(data, options.val_fraction)
     require_usable(dataset, skip_bad=options.skip_bad)
+    if options.limit is not None:
+        dataset = dataset.limited(options.limit)
     recipe = plan_recipe(dataset, options)
+    recipe = adjust(recipe) if adjust else recipe
     plan = plan_run(dataset, recipe, options)
     if _is_first_process():
         folder.create(resume=options.resume, overwrite=options.overwrite)

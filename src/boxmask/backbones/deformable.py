@@ -33,7 +33,7 @@ class ModulatedDeformConv(nn.Module):
             3 * taps,  # down, right, strength
             plain.kernel_size,  # pyrefly: ignore
             plain.stride,  # pyrefly: ignore
-            plain.padding,
+            plain.padding,  # pyrefly: ignore
             plain.dilation,  # pyrefly: ignore
         )
         self._ends = (0, 2 * taps, 3 * taps)

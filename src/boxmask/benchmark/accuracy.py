@@ -11,6 +11,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from boxmask.api.options import DEFAULT_MODEL
 from boxmask.benchmark.run_list import (
     ListedRun,
     Metrics,
@@ -63,8 +64,9 @@ def measure(
             fix="give each a command and an --out of its own",
         )
     groups = {
-        (folder.stem, method): _runs(folder, method, settings)
+        (folder.stem, model, method): _runs(folder, model, method, settings)
         for folder in data
+        for model in settings.models
         for method in settings.methods
     }
     runs = [run for group in groups.values() for run in group]
@@ -76,24 +78,25 @@ def measure(
     return text
 
 
-def table(rows: Sequence[tuple[str, str, Sequence[Metrics]]]) -> str:
+def table(rows: Sequence[tuple[str, str, str, Sequence[Metrics]]]) -> str:
     """A Markdown table; over several seeds each cell is mean and standard deviation."""
     lines = []
-    for data, method, found in rows:
+    for data, model, method, found in rows:
         cells = [
             score_cell([metrics.get(name) for metrics in found], 0 if name == "minutes" else 3)
             for name in COLUMNS
         ]
-        lines.append([data, method, str(len(found)), *cells])
-    return markdown_table(["data", "method", "seeds", *COLUMNS.values()], lines)
+        lines.append([data, model, method, str(len(found)), *cells])
+    return markdown_table(["data", "model", "method", "seeds", *COLUMNS.values()], lines)
 
 
-def _runs(data: Path, method: str, settings: AccuracySettings) -> list[ListedRun]:
+def _runs(data: Path, model: str, method: str, settings: AccuracySettings) -> list[ListedRun]:
+    words = [data.stem, method] if model == DEFAULT_MODEL else [data.stem, model, method]
     return [
         ListedRun(
-            folder=settings.out / f"{data.stem}-{method}-{seed}",
+            folder=settings.out / "-".join([*words, str(seed)]),
             data=data,
-            options={"method": method, "seed": seed, **settings.options},
+            options={"model": model, "method": method, "seed": seed, **settings.options},
         )
         for seed in settings.seeds
     ]

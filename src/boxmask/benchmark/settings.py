@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from boxmask.api.options import Method
+from boxmask.api.options import DEFAULT_MODEL, Method
 from boxmask.errors import UserError
 
 VariantName = Literal[
@@ -70,6 +70,7 @@ class AccuracySettings:
 
     Attributes:
         methods: What teaches the masks; one row of the table each.
+        models: Which models; see --model of boxmask train.
         seeds: One run for each.
         epochs: Passes over the training pictures. Default: the recipe's.
         image_size: Short side in pixels. Default: the recipe's.
@@ -78,6 +79,7 @@ class AccuracySettings:
     """
 
     methods: tuple[Method, ...] = ("sim", "boxinst", "full")
+    models: tuple[str, ...] = (DEFAULT_MODEL,)
     seeds: tuple[int, ...] = (0,)
     epochs: int | None = None
     image_size: int | None = None
@@ -85,7 +87,7 @@ class AccuracySettings:
     out: Path = Path("runs/accuracy")
 
     def __post_init__(self) -> None:
-        for name in ("methods", "seeds"):
+        for name in ("methods", "models", "seeds"):
             _without_repeats(self, name)
             _at_least_one(name, getattr(self, name))
 
@@ -147,6 +149,37 @@ class ChallengeSettings:
     def chosen_variants(self) -> tuple[Variant, ...]:
         """The variants to compare."""
         return tuple(variant for variant in VARIANTS if variant.name in self.variants)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceSettings:
+    """Which rows of a table are trained, and how.
+
+    Attributes:
+        data: COCO, a folder with train and val.
+        row: Rows to train; repeat it for several.
+        smoke: Run the same code on a few small pictures, without pretrained weights, to see that
+            it runs.
+        seed: Of weights, order and random variants.
+        devices: GPUs, or processes on the CPU.
+        accumulate: Parts that a batch is split into, one after the other, to save memory.
+        workers: Processes that read pictures. Default: the cores that are free, at most 4.
+        out: Folder of the runs and the table; runs of --smoke go into a folder in it.
+    """
+
+    data: Path | None = None
+    row: tuple[str, ...] = ()
+    smoke: bool = False
+    seed: int = 0
+    devices: int = 1
+    accumulate: int = 1
+    workers: int | None = None
+    out: Path = Path("runs/reproduce")
+
+    @property
+    def folder(self) -> Path:
+        """Where runs and table go."""
+        return self.out / "smoke" if self.smoke else self.out
 
 
 @dataclass(frozen=True, kw_only=True)

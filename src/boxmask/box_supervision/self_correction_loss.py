@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from boxmask.box_supervision.copy_paste_bank import CopyPasteBank, CopyPasteSettings, cut_out
+from boxmask.box_supervision.drawn_objects import drawn_alone, outside_boxes
 from boxmask.box_supervision.self_correction import (
     PseudoMasks,
     PseudoMaskSettings,
@@ -18,7 +19,7 @@ from boxmask.box_supervision.self_correction import (
 )
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero
 from boxmask.ops.boxes import paired_iou
-from boxmask.ops.masks import aligned_upsample, boxes_of_masks, sample_at_stride
+from boxmask.ops.masks import aligned_upsample, boxes_of_masks
 from boxmask.prototypes.cosine_levels import CosineLevels
 from boxmask.prototypes.prototype_bank import ClassPixels, PrototypeBank, PrototypeSettings
 from boxmask.structures import Batch, LossSum, MaskSamples
@@ -94,6 +95,7 @@ class SelfCorrectionLoss(WeakLoss):
         self.paste_bank = settings.copy_paste.build() if settings.copy_paste else None
         self._pixels: ClassPixels | None = None
         self._correction: Correction | None = None
+        self._context: LossContext | None = None  # of the drawn objects
         self._pasted: tuple[int, ...] = ()
 
     def needs_teacher(self, progress: float) -> bool:
@@ -110,13 +112,18 @@ class SelfCorrectionLoss(WeakLoss):
 
     def forward(self, context: LossContext) -> LossSum:
         """Averaged over samples of classes that have prototypes."""
-        self._pixels = self._correction = None
+        self._pixels = self._correction = self._context = None
         if not self.needs_teacher(context.progress):
             return LossSum(attached_zero(context), context.student.scores.new_zeros(()))
         student, teacher = context.student, context.teacher
         if teacher is None or teacher.features is None or student.features is None:
             raise ValueError("self-correction needs a teacher and mask features")
-        self._correction = correction = self.correct(context)
+        whole = context.batch
+        size = student.logits.shape[-2:]
+        context = drawn_alone(context)
+        student = context.student
+        self._context = context
+        self._correction = correction = self.correct(context, outside_boxes(whole, size))
         self._pixels = self.class_pixels(context, correction)
         seen = self.bank.seen[student.labels]
         if len(student) == 0:
@@ -145,8 +152,15 @@ class SelfCorrectionLoss(WeakLoss):
         }
 
     @torch.no_grad()
-    def correct(self, context: LossContext) -> Correction:
-        """Pseudo masks of all objects of a batch."""
+    def correct(self, context: LossContext, outside: Tensor | None = None) -> Correction:
+        """Pseudo masks of all objects of a batch.
+
+        Args:
+            context: with a teacher.
+            outside: (B, h, w) bool, cells outside all boxes; None looks at the context's boxes.
+        """
+        if outside is None:
+            outside = outside_boxes(context.batch, context.student.logits.shape[-2:])
         teacher = context.teacher
         assert teacher is not None
         assert teacher.features is not None
@@ -168,7 +182,10 @@ class SelfCorrectionLoss(WeakLoss):
         inside = torch.zeros_like(instance, dtype=torch.bool)
         inside[teacher.instance_index] = teacher.box_masks()
         cosines = self._cosines(teacher, image_index, labels)
-        sums, counts = self._cosine_sums(context, (cosines, instance, inside), labels, image_index)
+        cells = torch.stack(
+            [(instance > settings.confident) & inside, outside[image_index]], dim=1
+        )  # (N, 2, h, w)
+        sums, counts = self._cosine_sums(cosines, cells, labels)
         semantic = cosines
         if self.settings.calibrated:
             semantic = cosines - self.levels.middle[labels][:, None, None]
@@ -211,13 +228,13 @@ class SelfCorrectionLoss(WeakLoss):
 
     def update(self, context: LossContext) -> None:
         """Moves the prototypes by the last forward pass, and remembers its objects."""
-        if self._pixels is None or self._correction is None:
+        if self._pixels is None or self._correction is None or self._context is None:
             return
         self.levels.update(self._correction.cosine_sums, self._correction.cosine_counts)
         self.bank.update(self._pixels)
         if self.paste_bank is not None and context.progress >= self.settings.warmup:
-            self._remember(self.paste_bank, context, self._correction)
-        self._pixels = self._correction = None
+            self._remember(self.paste_bank, self._context, self._correction)
+        self._pixels = self._correction = self._context = None
 
     @torch.no_grad()
     def _remember(self, bank: CopyPasteBank, context: LossContext, correction: Correction) -> None:
@@ -255,22 +272,15 @@ class SelfCorrectionLoss(WeakLoss):
         factor = teacher.logits.shape[-1] // cosines.shape[-1]
         return aligned_upsample(cosines[:, None], factor)[:, 0][inverse]
 
-    def _cosine_sums(
-        self,
-        context: LossContext,
-        maps: tuple[Tensor, Tensor, Tensor],
-        labels: Tensor,
-        image_index: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """What `CosineLevels.update` wants of N objects with these cosines, masks and boxes."""
-        cosines, instance, inside = maps
-        batch = context.batch
-        in_box = torch.zeros((len(batch), *inside.shape[1:]), device=inside.device)
-        in_box.index_add_(0, image_index, inside.float())
-        valid = sample_at_stride(batch.valid, batch.images.shape[-1] // inside.shape[-1])
-        outside = ((in_box == 0) & valid)[image_index]
-        sure = (instance > self.settings.pseudo.confident) & inside
-        cells = torch.stack([sure, outside], dim=1) & self.bank.seen[labels][:, None, None, None]
+    def _cosine_sums(self, cosines: Tensor, cells: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What `CosineLevels.update` wants of N objects: (C, 2) sums and numbers of cells.
+
+        Args:
+            cosines: (N, h, w).
+            cells: (N, 2, h, w) bool, sure foreground and cells outside all boxes.
+            labels: (N,).
+        """
+        cells = cells & self.bank.seen[labels][:, None, None, None]
         sums = torch.zeros((self.settings.num_classes, 2), device=cosines.device)
         counts = torch.zeros_like(sums)
         sums.index_add_(0, labels, (cosines[:, None] * cells).sum(dim=(2, 3)))

@@ -12,7 +12,9 @@ from boxmask.cli.check import check
 from boxmask.cli.explain import explain
 from boxmask.cli.interrupted import Interrupted
 from boxmask.cli.label import label
+from boxmask.cli.models import models
 from boxmask.cli.predict import predict
+from boxmask.cli.reproduce import reproduce
 from boxmask.cli.train import resume_sugar, train
 from boxmask.cli.val import val
 from boxmask.cli.words import check_words
@@ -29,6 +31,8 @@ COMMANDS = {
     "predict": predict,
     "label": label,
     "explain": explain,
+    "models": models,
+    "reproduce": reproduce,
 }
 GROUPS = {"benchmark": build_benchmark}  # each has commands of its own
 

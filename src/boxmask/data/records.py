@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,14 @@ class DataFolder:
     category_ids: tuple[int, ...]
     splits: Mapping[str, DataSplit]
     problems: tuple[Problem, ...] = ()
+
+    def limited(self, count: int) -> DataFolder:
+        """With the first `count` pictures of each split alone."""
+        splits = {
+            name: replace(split, records=split.records[:count])
+            for name, split in self.splits.items()
+        }
+        return replace(self, splits=splits)
 
     @property
     def errors(self) -> tuple[Problem, ...]:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -39,6 +39,8 @@ class SampleAssignment:
 
 class DetectorSettings(Protocol):
     """What settings of every architecture have; plain frozen dataclasses that can be saved."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def architecture(self) -> str:

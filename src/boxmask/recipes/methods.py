@@ -42,12 +42,8 @@ def taught_by(recipe: Recipe, method: Method, settings: BoxInstSettings | None =
 
 def with_trusted_masks(recipe: Recipe) -> Recipe:
     """The recipe, also learning from the masks of those annotations that have one."""
-    return replace(
-        recipe,
-        losses={**recipe.losses, "loss_mask": TrustedMaskLossSettings()},
-        terms={**recipe.terms, "loss_mask": _scaled("loss_mask", Term(), recipe)},
-        masks="trusted",
-    )
+    term = _scaled("loss_mask", Term(), recipe)
+    return replace(recipe.with_loss("loss_mask", TrustedMaskLossSettings(), term), masks="trusted")
 
 
 def _losses(recipe: Recipe, method: Method, settings: BoxInstSettings | None) -> Losses:

@@ -9,11 +9,19 @@ from boxmask.engine.optimizer import OptimizerSettings
 from boxmask.errors import UserError
 from boxmask.recipes.box_losses import BoxInstSettings
 from boxmask.recipes.condinst import condinst
+from boxmask.recipes.mask2former import mask2former
+from boxmask.recipes.mask_rcnn import mask_rcnn
 from boxmask.recipes.methods import Method, taught_by
 from boxmask.recipes.recipe import Recipe
+from boxmask.recipes.solov2 import solov2
 
 # Each takes a backbone, the number of classes, and `light`; the name starts a model's name.
-ARCHITECTURES: dict[str, Callable[..., Recipe]] = {"condinst": condinst}
+ARCHITECTURES: dict[str, Callable[..., Recipe]] = {
+    "condinst": condinst,
+    "solov2": solov2,
+    "mask2former": mask2former,
+    "maskrcnn": mask_rcnn,
+}
 
 BACKBONES = {
     "lite0": "tf_efficientnet_lite0",

@@ -1,26 +1,22 @@
 """A recipe is one experiment: a detector, what teaches its masks, and how it is trained."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
 
 from boxmask.box_supervision.objective import Objective, Term
-from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
-from boxmask.box_supervision.projection_loss import ProjectionLossSettings
-from boxmask.box_supervision.self_correction_loss import SelfCorrectionSettings
-from boxmask.box_supervision.shape_prior_loss import ShapePriorLossSettings
-from boxmask.box_supervision.trusted_mask_loss import TrustedMaskLossSettings
+from boxmask.box_supervision.weak_loss import WeakLoss
 from boxmask.data.transforms import AugmentationSettings
 from boxmask.detectors.detector import DetectorSettings
 from boxmask.engine.optimizer import OptimizerSettings
 
-LossSettings = (
-    ProjectionLossSettings
-    | PairwiseLossSettings
-    | SelfCorrectionSettings
-    | ShapePriorLossSettings
-    | TrustedMaskLossSettings
-)
+
+class LossSettings(Protocol):
+    """Settings of a weak loss; one written elsewhere serves as well as ours."""
+
+    def build(self) -> WeakLoss:
+        """The loss, with fresh state."""
+        ...
 
 
 # Shares of a run. The paper warms up for 10,000 of 270,000 or of 90,000 steps.
@@ -58,6 +54,20 @@ class Recipe:
     batch: int = 4
     pictures_seen: int = 8000
     warmup_steps: int = 80
+
+    def with_loss(self, name: str, settings: LossSettings, term: Term | None = None) -> "Recipe":
+        """The recipe with one more weak loss.
+
+        Args:
+            name: `loss_...`, as it is reported.
+            settings: its settings, whose `build()` makes the loss.
+            term: weight and ramp; None counts it once, from the start.
+        """
+        return replace(
+            self,
+            losses={**self.losses, name: settings},
+            terms={**self.terms, name: term or Term()},
+        )
 
     def warmup_share(self, total_steps: int) -> float:
         """The share of a run, in 0..1, over which the mask losses find their balance."""

@@ -9,6 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from boxmask.detectors.condinst import CondInstSettings
 from boxmask.detectors.detector import Detector, DetectorSettings
+from boxmask.detectors.mask2former import Mask2FormerSettings
+from boxmask.detectors.mask_rcnn import MaskRCNNSettings
+from boxmask.detectors.solov2 import SOLOv2Settings
 from boxmask.engine.run_folder import RunFolder, load_weights
 from boxmask.errors import UserError
 from boxmask.recipes.recipe import Recipe
@@ -76,7 +79,12 @@ def load_model(path: Path | str) -> SavedModel:
 
 
 # Settings of every architecture, told apart by their field `architecture`.
-SETTINGS: dict[str, type[DetectorSettings]] = {"condinst": CondInstSettings}
+SETTINGS: dict[str, type[DetectorSettings]] = {
+    "condinst": CondInstSettings,
+    "solov2": SOLOv2Settings,
+    "mask2former": Mask2FormerSettings,
+    "maskrcnn": MaskRCNNSettings,
+}
 
 
 def _settings(description: Mapping[str, Any]) -> DetectorSettings:
