@@ -20,6 +20,7 @@ from boxmask.data.pictures import read_picture
 from boxmask.data.records import ImageRecord
 from boxmask.data.synthetic import SyntheticSettings, write_synthetic
 from boxmask.data.transforms import AugmentationSettings
+from boxmask.detectors.condinst import CondInstSettings
 from boxmask.labeler.object_masks import masks_of_batch
 from boxmask.recipes.models import build_recipe
 from boxmask.recipes.saved_model import SavedModel
@@ -94,6 +95,7 @@ def _drawn_model(settings: FlowSettings) -> SavedModel:
     """A model with drawn weights that finds a fixed number of objects, however unsure it is."""
     torch.manual_seed(0)
     detector = build_recipe(settings.model, "boxinst", len(CLASS_NAMES), pretrained=False).detector
+    assert isinstance(detector, CondInstSettings)
     fcos = replace(detector.fcos, score_threshold=0.0, max_detections=settings.num_objects)
     return SavedModel(
         detector=replace(detector, fcos=fcos).build().eval(),

@@ -15,7 +15,6 @@ from boxmask.detectors.fcos import (
     FCOSHead,
     FCOSSettings,
     PointOutputs,
-    PointTargets,
     detection_losses,
     point_targets,
     positive_pairs,
@@ -26,7 +25,7 @@ from boxmask.detectors.sample_choice import best_of_each_object, with_every_obje
 from boxmask.necks.bifpn import BiFPN
 from boxmask.necks.feature_pyramid import FeaturePyramid
 from boxmask.ops.dynamic_mask import dynamic_mask_logits, num_dynamic_parameters
-from boxmask.ops.masks import aligned_upsample
+from boxmask.ops.masks import aligned_upsample, mean_foreground_score
 from boxmask.ops.points import point_grid
 from boxmask.structures import Detections, LossSum, MaskSamples, Targets
 
@@ -208,7 +207,7 @@ class CondInstHeads(nn.Module):
         kept = best_of_each_object(
             points.image_index, points.instance_index, scores, self.settings.samples_per_image
         )
-        return _sample_assignment(
+        return SampleAssignment.of(
             points.position[kept], points.image_index[kept], points.instance_index[kept],
             targets, points,
         )  # fmt: skip
@@ -233,7 +232,7 @@ class CondInstHeads(nn.Module):
         kept = best_of_each_object(
             image_index, instance, scores, self.settings.samples_per_image, cap_objects=False
         )
-        return _sample_assignment(position[kept], image_index[kept], instance[kept], targets, None)
+        return SampleAssignment.of(position[kept], image_index[kept], instance[kept], targets, None)
 
     def mask_samples(self, outputs: CondInstOutputs, assignment: SampleAssignment) -> MaskSamples:
         """See `Detector.mask_samples`."""
@@ -299,32 +298,3 @@ class CondInstHeads(nn.Module):
             return center
         classes = points.class_logits[image_index, position].detach().float().amax(dim=-1)
         return classes.sigmoid() * center
-
-
-def mean_foreground_score(mask_scores: Tensor) -> Tensor:
-    """Mean of the scores above one half of each (N, h, w) mask: (N,), 0 for an empty one.
-
-    Source: SOLOv2 (NeurIPS 2020), maskness.
-    """
-    foreground = mask_scores > 0.5
-    total = (mask_scores * foreground).sum(dim=(1, 2))
-    return total / foreground.sum(dim=(1, 2)).clamp(min=1)
-
-
-def _sample_assignment(
-    position: Tensor,
-    image_index: Tensor,
-    instance_index: Tensor,
-    targets: Sequence[Targets],
-    detection: PointTargets | None,
-) -> SampleAssignment:
-    """Binds points to the boxes of their objects."""
-    return SampleAssignment(
-        position=position,
-        image_index=image_index,
-        instance_index=instance_index,
-        boxes=torch.cat([t.boxes for t in targets])[instance_index],
-        tight=torch.cat([t.tight for t in targets])[instance_index],
-        labels=torch.cat([t.labels for t in targets])[instance_index],
-        detection=detection,
-    )

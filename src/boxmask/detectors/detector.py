@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from boxmask.backbones.backbone import BackboneSettings
@@ -35,6 +36,26 @@ class SampleAssignment:
 
     def __len__(self) -> int:
         return len(self.position)
+
+    @classmethod
+    def of(
+        cls,
+        position: Tensor,
+        image_index: Tensor,
+        instance_index: Tensor,
+        targets: Sequence[Targets],
+        detection: Any = None,
+    ) -> "SampleAssignment":
+        """Binds predictions to the boxes and classes of their objects; arguments as attributes."""
+        return cls(
+            position=position,
+            image_index=image_index,
+            instance_index=instance_index,
+            boxes=torch.cat([t.boxes for t in targets])[instance_index],
+            tight=torch.cat([t.tight for t in targets])[instance_index],
+            labels=torch.cat([t.labels for t in targets])[instance_index],
+            detection=detection,
+        )
 
 
 class DetectorSettings(Protocol):

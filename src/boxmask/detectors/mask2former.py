@@ -10,7 +10,6 @@ from torch import Tensor
 
 from boxmask.backbones.backbone import BackboneSettings
 from boxmask.backbones.stages import PartialMaps
-from boxmask.detectors.condinst import mean_foreground_score
 from boxmask.detectors.detector import Detector, SampleAssignment
 from boxmask.detectors.query_masks import (
     MASK_STRIDE,
@@ -25,7 +24,7 @@ from boxmask.detectors.query_matching import (
     match_every_object,
     matching_costs,
 )
-from boxmask.ops.masks import boxes_of_masks
+from boxmask.ops.masks import boxes_of_masks, mean_foreground_score
 from boxmask.structures import Detections, LossSum, MaskSamples, Targets
 
 STRIDES = (4, 8, 16, 32)
@@ -219,14 +218,7 @@ class Mask2Former(Detector):
         position, image_index, instance = (
             torch.cat(parts).to(device) for parts in (positions, images, instances)
         )
-        return SampleAssignment(
-            position=position,
-            image_index=image_index,
-            instance_index=instance,
-            boxes=torch.cat([t.boxes for t in targets])[instance],
-            tight=torch.cat([t.tight for t in targets])[instance],
-            labels=torch.cat([t.labels for t in targets])[instance],
-        )
+        return SampleAssignment.of(position, image_index, instance, targets)
 
 
 def _whole_image(logits: Tensor) -> Tensor:

@@ -253,12 +253,5 @@ def _sample_assignment(
 ) -> SampleAssignment:
     """Binds regions, by their place among all regions of the batch, to their objects' boxes."""
     instance_index = regions.instance_index[position]
-    return SampleAssignment(
-        position=position,
-        image_index=regions.image_index[position],
-        instance_index=instance_index,
-        boxes=torch.cat([t.boxes for t in targets])[instance_index],
-        tight=torch.cat([t.tight for t in targets])[instance_index],
-        labels=torch.cat([t.labels for t in targets])[instance_index],
-        detection=regions,
-    )
+    image_index = regions.image_index[position]
+    return SampleAssignment.of(position, image_index, instance_index, targets, regions)

@@ -20,7 +20,6 @@ from boxmask.detectors.cell_masks import (
     predicted_boxes,
     whole_image_frames,
 )
-from boxmask.detectors.condinst import mean_foreground_score
 from boxmask.detectors.detector import Detector, SampleAssignment
 from boxmask.detectors.fcos import FOCAL_ALPHA, FOCAL_GAMMA
 from boxmask.detectors.grid_cells import (
@@ -33,6 +32,7 @@ from boxmask.detectors.grid_cells import (
 )
 from boxmask.detectors.sample_choice import best_of_each_object
 from boxmask.detectors.solov2_layers import CellHead, MaskFeatures
+from boxmask.ops.masks import mean_foreground_score
 from boxmask.structures import Detections, LossSum, MaskSamples, Targets
 
 STRIDES = (4, 8, 16, 32)
@@ -165,7 +165,7 @@ class SOLOv2(Detector):
         kept = best_of_each_object(
             cells.image_index, cells.instance_index, scores, self.settings.samples_per_image
         )
-        return _sample_assignment(
+        return SampleAssignment.of(
             cells.position[kept], cells.image_index[kept], cells.instance_index[kept],
             targets, cells,
         )  # fmt: skip
@@ -181,7 +181,7 @@ class SOLOv2(Detector):
         kept = best_of_each_object(
             image_index, instance, scores, self.settings.samples_per_image, cap_objects=False
         )
-        return _sample_assignment(position[kept], image_index[kept], instance[kept], targets, None)
+        return SampleAssignment.of(position[kept], image_index[kept], instance[kept], targets, None)
 
     def detection_losses(
         self,
@@ -260,22 +260,3 @@ def best_class_scores(outputs: SOLOv2Outputs, image_index: Tensor, position: Ten
         return torch.ones(len(position), device=position.device)
     logits = outputs.class_logits[image_index, position].detach().float()
     return logits.amax(dim=-1).sigmoid()
-
-
-def _sample_assignment(
-    position: Tensor,
-    image_index: Tensor,
-    instance_index: Tensor,
-    targets: Sequence[Targets],
-    detection: CellTargets | None,
-) -> SampleAssignment:
-    """Binds cells to the boxes of their objects."""
-    return SampleAssignment(
-        position=position,
-        image_index=image_index,
-        instance_index=instance_index,
-        boxes=torch.cat([t.boxes for t in targets])[instance_index],
-        tight=torch.cat([t.tight for t in targets])[instance_index],
-        labels=torch.cat([t.labels for t in targets])[instance_index],
-        detection=detection,
-    )
