@@ -42,6 +42,8 @@ class MaskRCNNSettings:
         mask_context: side of the region that a mask covers, in sides of its box, and at least a
             mask cell more on each side: that masks end at their box must be seen to be learnt.
             Published: 1.
+        mask_canonical_size: like `regions.canonical_size`, for masks; larger pools masks from finer
+            maps. Published: 224.
         outside_logit: mask logit outside the region in maps of the whole picture; -6 is a score of
             0.25 %: clear background, while no loss becomes huge where an object leaves its region.
         samples_per_image: how many regions of an image train masks.
@@ -57,6 +59,7 @@ class MaskRCNNSettings:
     mask_depth: int = 4
     mask_cells: int = 14
     mask_context: float = 1.2
+    mask_canonical_size: float = 224.0
     outside_logit: float = -6.0
     samples_per_image: int = 64
     architecture: Literal["maskrcnn"] = "maskrcnn"
@@ -219,7 +222,7 @@ class MaskRCNN(Detector):
             covered,
             image_index,
             cells=settings.mask_cells,
-            canonical_size=settings.regions.canonical_size,
+            canonical_size=settings.mask_canonical_size,
         )
         logits = self.mask_head(pooled)  # (K, C, m, m)
         rows = torch.arange(len(labels), device=labels.device)
