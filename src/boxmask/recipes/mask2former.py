@@ -1,5 +1,6 @@
 """Mask2Former's sizes and how it is trained."""
 
+from dataclasses import replace
 from typing import Any
 
 from boxmask.backbones.backbone import BackboneSettings
@@ -20,7 +21,7 @@ def mask2former(backbone: BackboneSettings, num_classes: int, *, light: bool) ->
     """
     detector = Mask2FormerSettings(
         num_classes=num_classes,
-        backbone=backbone,
+        backbone=backbone if light else replace(backbone, frozen_stages=0),
         queries=LIGHT_QUERIES if light else QuerySettings(),
         score_threshold=0.01 if light else 0.0,
     )
