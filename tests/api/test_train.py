@@ -1,7 +1,6 @@
 """Training through its public function: box-only, exact resuming, what the run folder holds."""
 
 import csv
-import json
 import multiprocessing
 import os
 import signal
@@ -12,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from box_only_data import without_segmentations
 from boxmask.api.train import train
 from boxmask.data.synthetic import SyntheticSettings, write_synthetic
 from boxmask.errors import UserError
@@ -35,17 +35,6 @@ def shapes(tmp_path_factory) -> Path:
 def finished(shapes, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "whole"
     return train(shapes, say=silent, epochs=4, out=out, **SIM, **TINY)
-
-
-def without_segmentations(source: Path, out: Path) -> Path:
-    (out / "images").parent.mkdir(parents=True, exist_ok=True)
-    (out / "images").symlink_to(source / "images")
-    for split in ("train", "val"):
-        content = json.loads((source / f"{split}.json").read_text())
-        for annotation in content["annotations"]:
-            del annotation["segmentation"]
-        (out / f"{split}.json").write_text(json.dumps(content))
-    return out
 
 
 def weights(file: Path) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ from hosts import NAMES
 from safetensors.torch import load_file
 
 import boxmask
+from box_only_data import without_segmentations
 from boxmask.data.synthetic import SyntheticSettings, write_synthetic
 
 TINY = {"image_size": 64, "workers": 0, "pretrained": False, "batch": 2, "epochs": 3}
@@ -40,15 +41,7 @@ def shapes(tmp_path_factory):
 @pytest.fixture(scope="module")
 def boxes(shapes, tmp_path_factory):
     """The same pictures without a single mask."""
-    out = tmp_path_factory.mktemp("sets") / "shapes"
-    (out / "images").parent.mkdir(parents=True, exist_ok=True)
-    (out / "images").symlink_to(shapes / "images")
-    for split in ("train", "val"):
-        content = json.loads((shapes / f"{split}.json").read_text())
-        for annotation in content["annotations"]:
-            del annotation["segmentation"]
-        (out / f"{split}.json").write_text(json.dumps(content))
-    return out
+    return without_segmentations(shapes, tmp_path_factory.mktemp("sets") / "shapes")
 
 
 @pytest.fixture(scope="module", params=NAMES)

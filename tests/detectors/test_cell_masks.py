@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from boxmask.detectors.cell_masks import dynamic_convolution, near_cell_logits, predicted_boxes
+from boxmask.detectors.cell_masks import dynamic_convolution, near_cell_logits
 
 
 def test_dynamic_convolution_is_a_1x1_convolution_of_the_own_image():
@@ -36,15 +36,3 @@ def test_near_cell_logits_equal_the_formula():
                 expected = a + b * dx + c * dx**2 + d * dy + e * dy**2
                 assert float(found[row, y, x]) == pytest.approx(expected)
     assert float(found[0, 2, 1]) == 0.5  # at the cell's own middle
-
-
-def test_predicted_boxes():
-    logits = torch.full((3, 4, 6), -1.0, requires_grad=True)
-    with torch.no_grad():
-        logits[0, 1, 2] = logits[0, 2, 4] = 1.0
-    boxes = torch.tensor([[0.0, 0, 24, 16], [5.0, 6, 11, 15], [20.0, 10, 60, 40]])
-    found = predicted_boxes(logits, boxes)
-    # Two empty masks: the cell of the middle (8, 10.5), and the last one for a middle beyond it.
-    assert found.tolist() == [[8, 4, 20, 12], [8, 8, 12, 12], [20, 12, 24, 16]]
-    assert not found.requires_grad
-    assert predicted_boxes(logits[:0], boxes[:0]).shape == (0, 4)

@@ -7,7 +7,6 @@ from boxmask.detectors.query_decoder import QueryDecoder
 from boxmask.detectors.query_masks import (
     QueryOutputs,
     QuerySettings,
-    boxes_of_logits,
     image_mask_logits,
 )
 from references.queries import reference_mask
@@ -80,14 +79,6 @@ def test_masks_as_a_loop():
     for row, (output, query) in enumerate([(1, 2), (0, 0)]):
         expected = torch.tensor(reference_mask(outputs, (output, 1, query)))
         torch.testing.assert_close(found[row], expected, rtol=1e-4, atol=1e-4)
-
-
-def test_boxes_of_logits_by_hand():
-    logits = torch.full((2, 4, 6), -1.0)
-    logits[0, 1:3, 2:5] = 1.0
-    boxes = torch.tensor([[0.0, 0, 4, 4], [9, 3, 14, 9]])
-    # the second mask is empty: the cell that holds the middle (11.5, 6) of its box
-    assert boxes_of_logits(logits, boxes).tolist() == [[8, 4, 20, 12], [8, 4, 12, 8]]
 
 
 def test_channels_must_suit_the_parts():

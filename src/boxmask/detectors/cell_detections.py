@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from boxmask.detectors.cell_masks import MASK_STRIDE, whole_image_frames
+from boxmask.detectors.picture_masks import MASK_STRIDE, whole_image_frames
 from boxmask.ops.masks import boxes_of_masks, mean_foreground_score
 from boxmask.ops.matrix_nms import matrix_nms
 from boxmask.structures import Detections

@@ -1,11 +1,10 @@
-"""Masks from the kernels of SOLOv2's cells, and boxes from masks."""
+"""Masks from the kernels of SOLOv2's cells."""
 
 import torch
 from torch import Tensor
 
-from boxmask.ops.masks import boxes_of_masks
+from boxmask.detectors.picture_masks import MASK_STRIDE
 
-MASK_STRIDE = 4
 # Terms of a kernel that know where its cell is: 1, dx, dx^2, dy, dy^2.
 NUM_NEAR = 5
 # Distance from the cell, in its level's reaches, from which all pixels count as equally far.
@@ -59,31 +58,3 @@ def near_cell_logits(
     across = weights[:, 0:1] + weights[:, 1:2] * dx + weights[:, 2:3] * dx.square()
     down = weights[:, 3:4] * dy + weights[:, 4:5] * dy.square()
     return down[:, :, None] + across[:, None, :]
-
-
-def predicted_boxes(logits: Tensor, boxes: Tensor) -> Tensor:
-    """Tight boxes of masks, no graph.
-
-    Args:
-        logits: (K, h, w) at stride 4.
-        boxes: (K, 4) given boxes in input pixels.
-
-    Returns:
-        (K, 4) in input pixels. Where a mask is empty, the one mask cell in the middle of the given
-        box: a small box, that hardly fits.
-    """
-    masks = logits.detach() > 0
-    height, width = masks.shape[-2:]
-    last = boxes.new_tensor([width - 1, height - 1])
-    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-    cells = (middles / MASK_STRIDE).floor().clamp(min=0).minimum(last)
-    fallback = torch.cat([cells, cells + 1], dim=-1)
-    empty = ~masks.flatten(1).any(dim=-1)
-    return torch.where(empty[:, None], fallback, boxes_of_masks(masks)) * MASK_STRIDE
-
-
-def whole_image_frames(logits: Tensor) -> Tensor:
-    """(K, 4) frames, in input pixels, of (K, h, w) maps that cover the padded image."""
-    count, height, width = logits.shape
-    frame = [0, 0, width * MASK_STRIDE, height * MASK_STRIDE]
-    return torch.tensor(frame, dtype=torch.float32, device=logits.device).expand(count, 4)

@@ -20,6 +20,7 @@ from boxmask.detectors.fcos import (
     positive_pairs,
 )
 from boxmask.detectors.mask_branch import MaskBranch, gather_patches
+from boxmask.detectors.picture_masks import MASK_STRIDE, whole_image_frames
 from boxmask.detectors.point_detections import best_points, point_boxes
 from boxmask.detectors.sample_choice import best_of_each_object, with_every_object
 from boxmask.necks.bifpn import BiFPN
@@ -166,7 +167,7 @@ class CondInst(Detector):
 class CondInstHeads(nn.Module):
     """Everything of CondInst after the pyramid."""
 
-    mask_stride = 4
+    mask_stride = MASK_STRIDE
 
     def __init__(self, settings: CondInstSettings, fine_channels: int = 0) -> None:
         super().__init__()
@@ -238,8 +239,6 @@ class CondInstHeads(nn.Module):
         """See `Detector.mask_samples`."""
         image_index, position = assignment.image_index, assignment.position
         logits = self.mask_logits(outputs, image_index, position)
-        height, width = logits.shape[-2:]
-        frame = logits.new_tensor([0, 0, width * self.mask_stride, height * self.mask_stride])
         return MaskSamples(
             logits=logits,
             boxes=assignment.boxes,
@@ -247,7 +246,7 @@ class CondInstHeads(nn.Module):
             labels=assignment.labels,
             image_index=image_index,
             instance_index=assignment.instance_index,
-            frames=frame.expand(len(position), 4),
+            frames=whole_image_frames(logits),
             predicted_boxes=point_boxes(outputs.points, image_index, position),
             scores=self._scores(outputs.points, image_index, position),
             features=outputs.features,
@@ -278,15 +277,13 @@ class CondInstHeads(nn.Module):
         settings = self.settings.fcos
         position, boxes, scores, labels = best_points(outputs.points, image, image_size, settings)
         logits = self.mask_logits(outputs, torch.full_like(position, image), position)
-        height, width = logits.shape[-2:]
-        frame = boxes.new_tensor([0, 0, width * self.mask_stride, height * self.mask_stride])
         mask_scores = logits.sigmoid()
         found = Detections(
             boxes=boxes,
             scores=scores * mean_foreground_score(mask_scores) ** self.settings.mask_score_power,
             labels=labels,
             mask_scores=mask_scores,
-            frames=frame.expand(len(boxes), 4),
+            frames=whole_image_frames(logits),
             image_size=image_size,
         )
         return found.select(found.scores.argsort(descending=True, stable=True))

@@ -8,15 +8,14 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import sigmoid_focal_loss
 
+from boxmask.detectors.focal_loss import focal_class_loss
 from boxmask.ops.boxes import centerness, encode_ltrb, giou_of_ltrb
 from boxmask.ops.points import PointGrid, in_center_region
 from boxmask.structures import LossSum, Targets
 
 # Pixels to the farthest side of a box that a level takes: more than the first, up to the second.
 SIZE_RANGES = ((-1.0, 64.0), (64.0, 128.0), (128.0, 256.0), (256.0, 512.0), (512.0, math.inf))
-FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,18 +207,13 @@ def detection_losses(
     Source: FCOS (TPAMI 2021).
     """
     assert outputs.class_logits is not None
-    class_logits = outputs.class_logits.float()
-    num_classes = class_logits.shape[-1]
-    wanted = F.one_hot(targets.labels + 1, num_classes + 1)[..., 1:].to(class_logits.dtype)
-    focal = sigmoid_focal_loss(
-        class_logits, wanted, alpha=FOCAL_ALPHA, gamma=FOCAL_GAMMA, reduction="sum"
-    )
+    focal = focal_class_loss(outputs.class_logits, targets.labels)
     at = (targets.image_index, targets.position)
     giou = giou_of_ltrb(outputs.ltrb[at].float(), targets.ltrb, smoothing=settings.iou_smoothing)
     center = F.binary_cross_entropy_with_logits(
         outputs.centerness_logits[at].float(), targets.centerness, reduction="sum"
     )
-    num_positives = torch.tensor(float(len(targets.position)), device=class_logits.device)
+    num_positives = focal.new_tensor(float(len(targets.position)))
     return {
         "loss_class": LossSum(focal, num_positives),
         "loss_box": LossSum(((1 - giou) * targets.centerness).sum(), targets.centerness.sum()),

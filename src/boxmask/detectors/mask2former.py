@@ -11,11 +11,14 @@ from torch import Tensor
 from boxmask.backbones.backbone import BackboneSettings
 from boxmask.backbones.stages import PartialMaps
 from boxmask.detectors.detector import Detector, SampleAssignment
-from boxmask.detectors.query_masks import (
+from boxmask.detectors.picture_masks import (
     MASK_STRIDE,
+    boxes_of_logits,
+    whole_image_frames,
+)
+from boxmask.detectors.query_masks import (
     QueryOutputs,
     QuerySettings,
-    boxes_of_logits,
     image_mask_logits,
 )
 from boxmask.detectors.query_matching import (
@@ -150,7 +153,7 @@ class Mask2Former(Detector):
             labels=assignment.labels,
             image_index=assignment.image_index,
             instance_index=assignment.instance_index,
-            frames=_whole_image(logits).expand(len(assignment), 4),
+            frames=whole_image_frames(logits),
             predicted_boxes=boxes_of_logits(logits, assignment.boxes),
             scores=scores.gather(1, assignment.labels[:, None])[:, 0],
             features=outputs.pixels,
@@ -184,7 +187,7 @@ class Mask2Former(Detector):
             scores=scores[best],
             labels=best % self.num_classes,
             mask_scores=mask_scores[query],
-            frames=_whole_image(logits).expand(len(best), 4),
+            frames=whole_image_frames(mask_scores[query]),
             image_size=image_size,
         )
         some_area = (boxes[:, 2:] > boxes[:, :2]).all(dim=-1)
@@ -219,12 +222,6 @@ class Mask2Former(Detector):
             torch.cat(parts).to(device) for parts in (positions, images, instances)
         )
         return SampleAssignment.of(position, image_index, instance, targets)
-
-
-def _whole_image(logits: Tensor) -> Tensor:
-    """(4,) the region, in input pixels, that maps (..., h, w) cover."""
-    height, width = logits.shape[-2:]
-    return logits.new_tensor([0, 0, width * MASK_STRIDE, height * MASK_STRIDE])
 
 
 def _in_picture(logits: Tensor, image_size: tuple[int, int]) -> Tensor:

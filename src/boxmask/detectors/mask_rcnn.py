@@ -13,6 +13,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 from boxmask.backbones.backbone import BackboneSettings
 from boxmask.backbones.stages import PartialMaps
 from boxmask.detectors.detector import Detector, SampleAssignment
+from boxmask.detectors.picture_masks import MASK_STRIDE, whole_image_frames
 from boxmask.detectors.region_boxes import RegionHead, RegionSettings, RegionTargets
 from boxmask.detectors.region_masks import (
     REGION_STRIDES,
@@ -98,8 +99,6 @@ class MaskRCNN(Detector):
     Source: Mask R-CNN (ICCV 2017).
     """
 
-    mask_stride = REGION_STRIDES[0]
-
     def __init__(self, settings: MaskRCNNSettings) -> None:
         super().__init__()
         self.settings = settings
@@ -180,11 +179,10 @@ class MaskRCNN(Detector):
         image_index, labels = assignment.image_index, assignment.labels
         logits, covered = self.region_masks(outputs, regions, image_index, labels)
         height, width = outputs.levels[0].shape[-2:]
-        stride, outside = self.mask_stride, self.settings.outside_logit
+        outside = self.settings.outside_logit
         with torch.autocast(logits.device.type, enabled=False):
-            maps = place_masks(logits, covered, (height, width), stride, outside)
+            maps = place_masks(logits, covered, (height, width), MASK_STRIDE, outside)
         boxes, scores = self.region_head.explain(outputs.levels, regions, image_index, labels)
-        frame = maps.new_tensor([0, 0, width * stride, height * stride])
         return MaskSamples(
             logits=maps,
             boxes=assignment.boxes,
@@ -192,7 +190,7 @@ class MaskRCNN(Detector):
             labels=labels,
             image_index=image_index,
             instance_index=assignment.instance_index,
-            frames=frame.expand(len(maps), 4),
+            frames=whole_image_frames(maps),
             predicted_boxes=boxes,
             scores=scores,
             features=outputs.levels[0],
@@ -214,9 +212,7 @@ class MaskRCNN(Detector):
         """
         settings = self.settings
         sizes = boxes.new_tensor(outputs.image_sizes).flip(-1)  # (B, 2) width, height
-        covered = enlarge_regions(
-            boxes, settings.mask_context, self.mask_stride, sizes[image_index]
-        )
+        covered = enlarge_regions(boxes, settings.mask_context, MASK_STRIDE, sizes[image_index])
         pooled = pool_regions(
             outputs.levels,
             covered,

@@ -5,10 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boxmask.ops.masks import boxes_of_masks
-
-MASK_STRIDE = 4
-
 
 @dataclass(frozen=True, kw_only=True)
 class QuerySettings:
@@ -74,21 +70,3 @@ def image_mask_logits(outputs: QueryOutputs, image: int, output: Tensor, query: 
         embeddings = outputs.embeddings[output, image, query].float()  # (K, D)
         logits = embeddings @ pixels.float().flatten(1)  # (K, h * w)
     return logits.unflatten(1, pixels.shape[1:])
-
-
-@torch.no_grad()
-def boxes_of_logits(mask_logits: Tensor, boxes: Tensor) -> Tensor:
-    """Tight boxes of predicted masks.
-
-    Args:
-        mask_logits: (K, h, w) logits at stride 4.
-        boxes: (K, 4) boxes in input pixels; an empty mask gets one cell in the middle of its box.
-
-    Returns:
-        (K, 4) in input pixels.
-    """
-    masks = mask_logits > 0
-    found = boxes_of_masks(masks).to(boxes.dtype) * MASK_STRIDE
-    corner = ((boxes[:, :2] + boxes[:, 2:]) / 2 / MASK_STRIDE).floor() * MASK_STRIDE
-    middle = torch.cat([corner, corner + MASK_STRIDE], dim=-1)
-    return torch.where(masks.flatten(1).any(dim=1)[:, None], found, middle)

@@ -6,8 +6,10 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from boxmask.detectors.query_masks import MASK_STRIDE, QueryOutputs, image_mask_logits
+from boxmask.detectors.picture_masks import MASK_STRIDE
+from boxmask.detectors.query_masks import QueryOutputs, image_mask_logits
 from boxmask.structures import Targets
+from boxmask.structures.mask_samples import centers_inside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,19 +87,14 @@ def axis_distances(projections: Tensor, sides: Tensor, tight: Tensor, smoothing:
 
 def box_sides(boxes: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Columns (N, w) and rows (N, h) of each box, bool, as in `MaskSamples.box_sides`."""
-    return (
-        _inside(boxes[:, 0], boxes[:, 2], size[1]),
-        _inside(boxes[:, 1], boxes[:, 3], size[0]),
+    columns, rows = (
+        (torch.arange(count, device=boxes.device) + 0.5)[None] * MASK_STRIDE
+        for count in (size[1], size[0])
     )
-
-
-def _inside(low: Tensor, high: Tensor, count: int) -> Tensor:
-    """(N, count) cells whose centre is in [low, high), at least the one nearest to the middle."""
-    centers = (torch.arange(count, device=low.device) + 0.5) * MASK_STRIDE
-    inside = (centers >= low[:, None]) & (centers < high[:, None])
-    nearest = (centers - (low + high)[:, None] / 2).abs().argmin(dim=-1, keepdim=True)
-    forced = torch.zeros_like(inside).scatter_(1, nearest, True)
-    return inside | (forced & ~inside.any(dim=-1, keepdim=True))
+    return (
+        centers_inside(columns, boxes[:, 0], boxes[:, 2]),
+        centers_inside(rows, boxes[:, 1], boxes[:, 3]),
+    )
 
 
 def match(costs: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,23 +5,16 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import FeaturePyramidNetwork, sigmoid_focal_loss
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from boxmask.backbones.backbone import BackboneSettings
 from boxmask.backbones.stages import PartialMaps
 from boxmask.detectors.cell_detections import CellChoiceSettings, best_cells, found_objects
-from boxmask.detectors.cell_masks import (
-    NUM_NEAR,
-    dynamic_convolution,
-    near_cell_logits,
-    predicted_boxes,
-    whole_image_frames,
-)
+from boxmask.detectors.cell_masks import NUM_NEAR, dynamic_convolution, near_cell_logits
 from boxmask.detectors.detector import Detector, SampleAssignment
-from boxmask.detectors.fcos import FOCAL_ALPHA, FOCAL_GAMMA
+from boxmask.detectors.focal_loss import focal_class_loss
 from boxmask.detectors.grid_cells import (
     CellTargets,
     GridSettings,
@@ -30,6 +23,7 @@ from boxmask.detectors.grid_cells import (
     cell_targets,
     cells_of_every_box,
 )
+from boxmask.detectors.picture_masks import boxes_of_logits, whole_image_frames
 from boxmask.detectors.sample_choice import best_of_each_object
 from boxmask.detectors.solov2_layers import CellHead, MaskFeatures
 from boxmask.ops.masks import mean_foreground_score
@@ -192,12 +186,8 @@ class SOLOv2(Detector):
         """Focal class loss over all cells, counted by the positive ones."""
         assert outputs.class_logits is not None
         cells: CellTargets = assignment.detection
-        logits = outputs.class_logits.float()
-        wanted = F.one_hot(cells.labels + 1, self.num_classes + 1)[..., 1:]
-        focal = sigmoid_focal_loss(
-            logits, wanted.to(logits.dtype), alpha=FOCAL_ALPHA, gamma=FOCAL_GAMMA, reduction="sum"
-        )
-        count = torch.tensor(float(len(cells.position)), device=logits.device)
+        focal = focal_class_loss(outputs.class_logits, cells.labels)
+        count = focal.new_tensor(float(len(cells.position)))
         return {"loss_class": LossSum(focal, count)}
 
     def mask_samples(self, outputs: SOLOv2Outputs, assignment: SampleAssignment) -> MaskSamples:
@@ -213,7 +203,7 @@ class SOLOv2(Detector):
             image_index=image_index,
             instance_index=assignment.instance_index,
             frames=whole_image_frames(logits),
-            predicted_boxes=predicted_boxes(logits, assignment.boxes),
+            predicted_boxes=boxes_of_logits(logits, assignment.boxes),
             scores=best_class_scores(outputs, image_index, position) * sure,
             features=outputs.features,
         )

@@ -96,8 +96,8 @@ class MaskSamples:
         """
         x, y = self.cell_centers()
         return (
-            _inside(x, self.boxes[:, 0], self.boxes[:, 2]),
-            _inside(y, self.boxes[:, 1], self.boxes[:, 3]),
+            centers_inside(x, self.boxes[:, 0], self.boxes[:, 2]),
+            centers_inside(y, self.boxes[:, 1], self.boxes[:, 3]),
         )
 
     def box_masks(self) -> Tensor:
@@ -106,8 +106,17 @@ class MaskSamples:
         return rows[:, :, None] & columns[:, None, :]
 
 
-def _inside(centers: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Marks the (K, n) centres in [low, high), at least the nearest one of each row."""
+def centers_inside(centers: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Which cells have their centre in [low, high), at least the one nearest to the middle.
+
+    Args:
+        centers: (K, n), or (1, n) for all alike, in input pixels.
+        low: (K,) in input pixels.
+        high: (K,) in input pixels.
+
+    Returns:
+        (K, n) bool.
+    """
     inside = (centers >= low[:, None]) & (centers < high[:, None])  # (K, n)
     middle = (low + high)[:, None] / 2
     nearest = (centers - middle).abs().argmin(dim=-1, keepdim=True)  # (K, 1)
