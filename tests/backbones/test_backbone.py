@@ -109,7 +109,7 @@ def test_first_stages_run_apart(name, stages, strides):
     for parameter_name, parameter in other.named_parameters():
         if parameter_name in learning:
             parameter.mul_(1.25)
-    images = torch.rand(1, 3, 64, 64)
+    images = torch.rand(1, 3, 64, 96)
     valid = everything_valid(images)
     frozen = backbone.frozen_maps(images, valid)
     assert (frozen is None) == name.startswith("mobilenet")  # whose chain timm hides
@@ -119,6 +119,7 @@ def test_first_stages_run_apart(name, stages, strides):
             assert torch.equal(one, expected)
     if frozen is not None:
         assert not frozen.last.requires_grad
+        assert stages < 2 or frozen.appearance.shape[2:] == (16, 24)
         assert backbone(images, valid, frozen)[-1].requires_grad
 
 

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
+from boxmask.box_supervision.pairwise_loss import AppearanceGate, PairwiseLossSettings
 from boxmask.ops.affinity import lab_at_stride
 from references import neighbors as reference
 
@@ -94,3 +96,60 @@ def test_float32_under_autocast(make_context):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = PairwiseLossSettings().build()(make_context(logits, [[4, 4, 20, 20]]))
     assert loss.total.dtype == torch.float32
+
+
+def gated(context, features, **reaches):
+    """Edges of a context whose backbone has such frozen features."""
+    loss = PairwiseLossSettings(dilation=1, gate=AppearanceGate(**reaches)).build()
+    return loss.similar(replace(context, appearance=features), 4)
+
+
+def test_the_gate_equals_a_loop(make_context):
+    images, valid = pictures(), torch.ones(2, 24, 28, dtype=torch.bool)
+    valid[1, 16:] = False
+    context = make_context(torch.zeros(0, 6, 7), [], images=images, valid=valid)
+    features = torch.randn(2, 5, 6, 7) * torch.tensor([1.0, 5, 0.1, 2, 9])[:, None, None] + 3
+    found = gated(context, features, color_reach=15, feature_reach=2)
+    lab = lab_at_stride(images, 4)
+    for i in range(2):
+        counts = valid[i, 2::4, 2::4]
+        rows = features[i][:, counts]  # (5, n)
+        unit = (features[i] - rows.mean(1)[:, None, None]) / (
+            rows.std(1, correction=0)[:, None, None] * 5**0.5
+        )
+        slow = torch.zeros(8, 6, 7, dtype=torch.bool)
+        for y, x, index, v, u in reference.neighbor_pairs(6, 7, 1):
+            far = (lab[i, :, y, x] - lab[i, :, v, u]).norm() / 15
+            far += (unit[:, y, x] - unit[:, v, u]).norm() / 2
+            slow[index, y, x] = bool(counts[y, x]) and bool(counts[v, u]) and bool(far < 1)
+        assert slow.sum() > 20
+        assert torch.equal(found[i], slow)
+
+
+def test_unlike_textures_of_one_colour_are_not_tied(make_context):
+    context = make_context(torch.zeros(0, 4, 8), [])  # a grey picture
+    features = torch.zeros(1, 3, 4, 8)
+    features[..., 4:] = 1.0
+    similar = gated(context, features)
+    right = reference.OFFSETS.index((0, 1))
+    assert similar[0, right, 0].tolist() == [True] * 3 + [False] + [True] * 3 + [False]
+    assert gated(context, torch.zeros(1, 3, 4, 8))[0, right, 0].tolist() == [True] * 7 + [False]
+
+
+@pytest.mark.parametrize("size", [(8, 16), (2, 4)])
+def test_features_of_other_strides_are_brought_to_the_grid(make_context, size):
+    context = make_context(torch.zeros(0, 4, 8), [])
+    features = torch.zeros(1, 3, *size)
+    features[..., size[1] // 2 :] = 1.0
+    row = gated(context, features, feature_reach=0.8)[
+        0, reference.OFFSETS.index((0, 1)), 0
+    ].tolist()
+    assert not row[3]
+    assert row[0]
+    assert row[6]
+
+
+def test_without_frozen_layers_colours_decide(make_context):
+    context = make_context(torch.zeros(0, 6, 7), [], images=pictures())
+    gate = PairwiseLossSettings(gate=AppearanceGate()).build()
+    assert torch.equal(gate.similar(context, 4), PairwiseLossSettings().build().similar(context, 4))

@@ -7,6 +7,7 @@ from boxmask.box_supervision.self_correction import (
     PseudoMaskSettings,
     adaptive_thresholds,
     certain_mask_distances,
+    claimed_by_others,
     fuse,
     positive_weights,
     pseudo_masks,
@@ -14,6 +15,10 @@ from boxmask.box_supervision.self_correction import (
 )
 
 LONG = PseudoMaskSettings(lowest_high=0.7, highest_high=0.8)
+
+
+def nobody(inside):
+    return torch.zeros_like(inside)
 
 
 def boxes_with_iou(iou):
@@ -67,7 +72,7 @@ def test_thresholds_by_hand(confident, threshold, foreground, ignored):
     inside = torch.ones(1, 1, 6, dtype=torch.bool)
     found = adaptive_thresholds(fused, instance, inside, LONG)
     assert found.item() == pytest.approx(threshold)
-    masks = pseudo_masks(fused, instance, inside, LONG)
+    masks = pseudo_masks(fused, instance, inside, nobody(inside), LONG)
     assert int(masks.foreground.sum()) == foreground
     assert int((inside & ~masks.certain).sum()) == ignored
 
@@ -87,7 +92,7 @@ def test_cells_outside_the_box_never_count_and_sets_are_apart():
     torch.manual_seed(1)
     fused, instance = torch.rand(4, 9, 11), torch.rand(4, 9, 11)
     inside = torch.rand(4, 9, 11) > 0.5
-    masks = pseudo_masks(fused, instance, inside, LONG)
+    masks = pseudo_masks(fused, instance, inside, nobody(inside), LONG)
     assert not (masks.certain & ~inside).any()
     assert not (masks.foreground & ~masks.certain).any()
 
@@ -118,3 +123,40 @@ def test_loss_vanishes_where_logits_are_right():
 def test_bad_thresholds_are_refused():
     with pytest.raises(ValueError, match="low <= lowest_high"):
         PseudoMaskSettings(low=0.8, lowest_high=0.7)
+
+
+def test_a_cell_belongs_to_the_surest_object_of_its_picture():
+    instance = torch.tensor(
+        [[[0.9, 0.7, 0.6, 0.3]], [[0.6, 0.8, 0.6, 0.4]], [[1.0, 1.0, 1.0, 1.0]]]
+    )
+    claimed = claimed_by_others(instance, torch.tensor([0, 0, 1]), 2)
+    # Equal claims stand side by side; below 0.5 nobody claims; other pictures do not matter.
+    assert claimed.tolist() == [
+        [[False, True, False, False]],
+        [[True, False, False, False]],
+        [[False] * 4],
+    ]
+
+
+def test_claimed_cells_are_background_and_not_counted():
+    fused = torch.tensor([[[0.95, 0.9, 0.85, 0.3]]])
+    instance = torch.tensor([[[0.8, 0.8, 0.6, 0.1]]])
+    inside = torch.ones(1, 1, 4, dtype=torch.bool)
+    claimed = torch.tensor([[[True, False, False, False]]])
+    masks = pseudo_masks(fused, instance, inside, claimed, LONG)
+    assert masks.foreground.tolist() == [[[False, True, True, False]]]
+    assert masks.certain.all()
+    outside = pseudo_masks(fused, instance, ~claimed, claimed, LONG)
+    assert not outside.certain[0, 0, 0]
+
+
+def test_claims_equal_a_loop():
+    instance, image = torch.rand(9, 5, 6), torch.tensor([0, 0, 0, 0, 2, 2, 2, 3, 3])
+    claimed = claimed_by_others(instance, image, 4)
+    for n in range(9):
+        others = [m for m in range(9) if m != n and image[m] == image[n]]
+        slow = torch.zeros(5, 6, dtype=torch.bool)
+        for m in others:
+            slow |= (instance[m] > instance[n]) & (instance[m] > 0.5)
+        assert torch.equal(claimed[n], slow)
+    assert claimed_by_others(instance[:0], image[:0], 2).shape == (0, 5, 6)

@@ -6,15 +6,13 @@ import pytest
 import torch
 
 from boxmask.box_supervision.copy_paste_bank import CopyPasteSettings
-from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
+from boxmask.box_supervision.self_correction import PseudoMaskSettings
 from boxmask.box_supervision.weak_loss import LossContext
 from boxmask.ops.boxes import paired_iou
 from boxmask.ops.masks import boxes_of_masks
 from correction_batches import (
     BATCH,
     CELL,
-    HEIGHT,
-    WIDTH,
     batch_with,
     build,
     context_for,
@@ -124,21 +122,6 @@ def test_without_a_teacher_the_error_says_so():
     context = replace(context_for(BATCH), teacher=None)
     with pytest.raises(ValueError, match="needs a teacher"):
         build()(context)
-    with pytest.raises(ValueError, match="needs a teacher"):
-        PairwiseLossSettings(feature_threshold=0.1).build()(context)
-
-
-def test_equal_features_widen_the_colour_gate():
-    """With equal features a product of 0.1 is a LAB distance of 4.61, against 2.41 at 0.3."""
-    context = context_for(BATCH)
-    assert context.teacher is not None
-    same = torch.ones(2, 8, HEIGHT, WIDTH)
-    alike = replace(context, teacher=replace(context.teacher, features=same))
-    color = PairwiseLossSettings().build().similar(alike, CELL)
-    product = PairwiseLossSettings(feature_threshold=0.1).build().similar(alike, CELL)
-    assert (product | ~color).all()
-    expected = PairwiseLossSettings(color_threshold=0.1).build().similar(alike, CELL)
-    assert torch.equal(product, expected)
 
 
 def test_the_teacher_is_asked_from_the_second_half_of_the_warmup_on():
@@ -176,3 +159,31 @@ def test_objects_whose_pseudo_mask_misses_its_box_are_not_remembered():
     fits = paired_iou(whole, torch.cat([t.boxes for t in BATCH.targets]))
     assert banks[1] <= 2 * int((fits >= 0.99).sum())
     assert banks[1] < banks[0]
+
+
+def test_nothing_is_pasted_in_the_last_part_of_the_run():
+    loss = build(
+        copy_paste=CopyPasteSettings(probability=1.0, fraction=1.0), warmup=0.2, paste_until=0.6
+    )
+    loss.paste_bank.paste = lambda batch: (batch, (0,))
+    pasted = []
+    for progress in (0.1, 0.3, 0.6, 0.7, 1.0):
+        loss.augment(BATCH, progress)
+        pasted.append(bool(loss._pasted))
+    assert pasted == [False, True, True, False, False]
+
+
+def test_where_boxes_overlap_one_object_owns_a_cell():
+    context = context_for(BATCH)
+    shared, owned = (
+        build(pseudo=PseudoMaskSettings(exclusive=exclusive)).correct(context)
+        for exclusive in (False, True)
+    )
+    assert not shared.claimed.any()
+    both = (shared.image_index == 1).nonzero().squeeze(-1)
+    assert (shared.masks.foreground[both].sum(dim=0) == 2).any()
+    assert (owned.masks.foreground[both].sum(dim=0) < 2).all()
+    background = owned.masks.certain & ~owned.masks.foreground
+    assert owned.claimed[both].any()
+    assert background[owned.claimed & owned.inside].all()
+    assert torch.equal(owned.masks.foreground[0], shared.masks.foreground[0])  # alone in its image

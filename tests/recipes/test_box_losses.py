@@ -26,12 +26,11 @@ def parts(settings):
 
 OTHER = {
     "pairwise_dilation": 1, "prototypes": 3, "paste_most": 1, "bank_capacity": 7,
-    "pairwise_feature": 0.1,
-    "calibrated": False, "low": 0.3, "lowest_high": 0.65, "highest_high": 0.8,
+    "calibrated": False, "exclusive": False, "low": 0.3, "lowest_high": 0.65, "highest_high": 0.8,
 }  # fmt: skip
 
 
-TESTED_BELOW = ("teacher_decay", "pairwise_color")
+TESTED_BELOW = ("teacher_decay",)
 
 
 @pytest.mark.parametrize(
@@ -43,9 +42,9 @@ def test_every_knob_changes_something(name):
 
 
 def test_colour_threshold_counts_where_colours_alone_decide():
-    settings = SIMSettings(pairwise_feature=0, pairwise_color=0.5)
+    settings = SIMSettings(pairwise_features=0, pairwise_color=0.5)
     loss = sim_losses(settings, 2, 16)[0]["loss_pairwise"]
-    assert (loss.color_threshold, loss.feature_threshold) == (0.5, None)
+    assert (loss.color_threshold, loss.gate) == (0.5, None)
     assert boxinst_losses(settings)[0]["loss_pairwise"] == loss
 
 
@@ -59,7 +58,8 @@ def test_paper_values():
     """SIM, section 4.1 and equations 1, 6 and 7."""
     assert (PAPER.temperature, PAPER.sharpness, PAPER.instance_share) == (0.1, 5, 0.5)
     assert (PAPER.prototypes, PAPER.prototype_momentum) == (10, 0.999)
-    assert (PAPER.pseudo_weight, PAPER.paste_weight, PAPER.pairwise_feature) == (0.5, 1, 0)
+    assert (PAPER.pseudo_weight, PAPER.paste_weight) == (0.5, 1)
+    assert (PAPER.pairwise_features, PAPER.exclusive) == (0, False)
     assert (PAPER.bank_capacity, PAPER.paste_fraction, PAPER.paste_most) == (100, 0.25, 3)
     assert PAPER.teacher_decay == 0.9999
     assert method_settings("sim", "paper", ()) == PAPER

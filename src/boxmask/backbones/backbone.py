@@ -17,7 +17,13 @@ from boxmask.backbones.pretrained import (
     packaged_file,
     unreachable,
 )
-from boxmask.backbones.stages import PartialMaps, count_frozen, run_stages, stages_of
+from boxmask.backbones.stages import (
+    PartialMaps,
+    count_frozen,
+    has_channels_last,
+    run_stages,
+    stages_of,
+)
 from boxmask.errors import UserError
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
@@ -100,12 +106,9 @@ class Backbone(nn.Module):
             maps = self.body(self._normalized(images, valid))
         else:
             maps = run_stages(stages_of(self.body)[self.num_frozen :], frozen).maps
-        return [
-            found
-            if found.shape[1] == channels
-            else found.permute(0, 3, 1, 2)  # some are (B, h, w, C)
-            for found, channels in zip(maps, self.channels, strict=True)
-        ]
+        if has_channels_last(self.body):
+            return [found.permute(0, 3, 1, 2) for found in maps]
+        return list(maps)
 
     @torch.no_grad()
     def frozen_maps(self, images: Tensor, valid: Tensor) -> PartialMaps | None:
@@ -116,7 +119,10 @@ class Backbone(nn.Module):
         if self.num_frozen == 0:
             return None
         first = stages_of(self.body)[: self.num_frozen]
-        return run_stages(first, PartialMaps(last=self._normalized(images, valid)))
+        start = PartialMaps(
+            last=self._normalized(images, valid), channels_last=has_channels_last(self.body)
+        )
+        return run_stages(first, start)
 
     def _normalized(self, images: Tensor, valid: Tensor) -> Tensor:
         normalized = (images - self.mean) / self.std * valid[:, None]

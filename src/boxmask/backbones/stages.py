@@ -1,10 +1,10 @@
 """A timm body as a list of stages, so that its first, frozen ones can be run apart."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from timm.layers import DropPath
+from timm.layers import DropPath, Format
 from timm.models import FeatureListNet
 from timm.models.efficientnet import EfficientNetFeatures
 from torch import Tensor, nn
@@ -25,10 +25,22 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class PartialMaps:
-    """How far a body has come: the last stage's output, and the maps found on the way."""
+    """How far a body has come.
+
+    Attributes:
+        last: the last stage's output.
+        maps: those of the body's maps that were found on the way.
+        channels_last: whether the body's maps are (B, h, w, C), as Swin's, and not (B, C, h, w).
+    """
 
     last: Tensor
     maps: tuple[Tensor, ...] = ()
+    channels_last: bool = False
+
+    @property
+    def appearance(self) -> Tensor:
+        """(B, C, h, w) features of the last stage."""
+        return self.last.permute(0, 3, 1, 2) if self.channels_last else self.last
 
 
 def stages_of(body: nn.Module) -> list[Stage]:
@@ -57,6 +69,11 @@ def _efficientnet(body: EfficientNetFeatures) -> Iterator[tuple[str, nn.Module]]
         yield f"blocks.{index}", block
 
 
+def has_channels_last(body: nn.Module) -> bool:
+    """Whether the maps of a timm `features_only` body are (B, h, w, C)."""
+    return getattr(body, "output_fmt", Format.NCHW) == Format.NHWC
+
+
 def count_frozen(stages: Sequence[Stage]) -> int:
     """How many of the first stages always do the same: no weight learns, nothing is random.
 
@@ -77,4 +94,4 @@ def run_stages(stages: Sequence[Stage], start: PartialMaps) -> PartialMaps:
         last = stage.module(last)
         if stage.returned:
             maps.append(last)
-    return PartialMaps(last=last, maps=tuple(maps))
+    return replace(start, last=last, maps=tuple(maps))

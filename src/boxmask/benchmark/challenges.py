@@ -34,9 +34,11 @@ PICTURES = SyntheticSettings(num_shapes=(3, 4), radius=(0.12, 0.2), overlap=Fals
 LOOKS = {
     "boxinst": ("#d55e00", "s"),
     "sim": ("#0072b2", "o"),
+    "sim-without-features": ("#000000", "X"),
     "sim-without-semantic-map": ("#009e73", "^"),
     "sim-without-self-correction": ("#cc79a7", "v"),
     "sim-without-weighting": ("#8a6d00", "D"),
+    "sim-without-owners": ("#b0a000", "*"),
     "sim-without-copy-paste": ("#56b4e9", "P"),
 }
 METHODS = ("boxinst", "sim")  # drawn thick; the others are ablations

@@ -78,7 +78,7 @@ def published_correction(
     return PublishedCorrection(
         instance=instance,
         thresholds=adaptive_thresholds(fused, instance, inside, settings),
-        masks=pseudo_masks(fused, instance, inside, settings),
+        masks=pseudo_masks(fused, instance, inside, torch.zeros_like(inside), settings),
     )
 
 

@@ -10,9 +10,11 @@ from boxmask.errors import UserError
 VariantName = Literal[
     "boxinst",
     "sim",
+    "sim-without-features",
     "sim-without-semantic-map",
     "sim-without-self-correction",
     "sim-without-weighting",
+    "sim-without-owners",
     "sim-without-copy-paste",
 ]
 
@@ -38,6 +40,12 @@ VARIANTS = (
     Variant(name="boxinst", title="BoxInst", method="boxinst"),
     Variant(name="sim", title="SIM", method="sim"),
     Variant(
+        name="sim-without-features",
+        title="SIM without features in the pairwise term",
+        method="sim",
+        settings=("pairwise_features=0",),
+    ),
+    Variant(
         name="sim-without-semantic-map",
         title="SIM without semantic map",
         method="sim",
@@ -54,6 +62,12 @@ VARIANTS = (
         title="SIM without weighting",
         method="sim",
         settings=("sharpness=0",),
+    ),
+    Variant(
+        name="sim-without-owners",
+        title="SIM without one owner a cell",
+        method="sim",
+        settings=("exclusive=false",),
     ),
     Variant(
         name="sim-without-copy-paste",

@@ -100,7 +100,10 @@ def correction_steps(
         mean=mean,
         semantic=torch.sigmoid(correction.semantic / settings.temperature),
         high=adaptive_thresholds(
-            correction.masks.fused, correction.instance, correction.inside, settings
+            correction.masks.fused,
+            correction.instance,
+            correction.inside & ~correction.claimed,
+            settings,
         ),
     )
 

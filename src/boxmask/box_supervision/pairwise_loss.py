@@ -7,10 +7,37 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss
-from boxmask.ops.affinity import color_similarity, feature_similarity, lab_at_stride
-from boxmask.ops.masks import aligned_upsample, sample_at_stride
+from boxmask.ops.affinity import (
+    color_similarity,
+    lab_at_stride,
+    neighbor_distances,
+    neighbor_valid,
+    standardized,
+)
+from boxmask.ops.masks import sample_at_stride
 from boxmask.ops.pairwise import pairwise_sum
 from boxmask.structures import LossSum
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppearanceGate:
+    """Neighbours must agree where colours and features together are near enough.
+
+    With d_c, the distance of their LAB colours, and d_f, that of their standardized features, they
+    are tied where d_c / color_reach + d_f / feature_reach < 1. Like colours alone do not tie
+    unlike textures, and like textures tie what light and shade keep apart.
+
+    Attributes:
+        color_reach: in LAB units.
+        feature_reach: two cells with nothing in common are about sqrt(2) apart.
+    """
+
+    color_reach: float = 15.0
+    feature_reach: float = 1.2
+
+    def __post_init__(self) -> None:
+        if self.color_reach <= 0 or self.feature_reach <= 0:
+            raise ValueError("color_reach, feature_reach: expected more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +48,13 @@ class PairwiseLossSettings:
         color_threshold: colour similarity, in 0..1, from which neighbours must agree. Paper: 0.3,
             a LAB distance of 2.41.
         dilation: mask cells from a cell to its neighbours. Paper: 2.
-        feature_threshold: product of colour similarity and of the similarity of the teacher's unit
-            mask features, in 0..1, from which neighbours must agree; replaces
-            `color_threshold`. Published SIM code: 0.1. None looks at colours alone.
+        gate: takes the place of `color_threshold` where the backbone has layers that never learn;
+            None always looks at colours alone.
     """
 
     color_threshold: float = 0.3
     dilation: int = 2
-    feature_threshold: float | None = None
+    gate: AppearanceGate | None = None
 
     def build(self) -> "PairwiseLoss":
         """The loss."""
@@ -36,7 +62,7 @@ class PairwiseLossSettings:
 
 
 class PairwiseLoss(WeakLoss):
-    """-log P(same label) over edges of like colour that start in the box.
+    """-log P(same label) over edges between like cells that start in the box.
 
     Source: BoxInst (CVPR 2021), pairwise affinity term.
     """
@@ -44,10 +70,6 @@ class PairwiseLoss(WeakLoss):
     def __init__(self, settings: PairwiseLossSettings) -> None:
         super().__init__()
         self.settings = settings
-
-    def needs_teacher(self, progress: float) -> bool:
-        """Where teacher features decide which neighbours must agree."""
-        return self.settings.feature_threshold is not None
 
     def forward(self, context: LossContext) -> LossSum:
         """Averaged over all edges of all samples."""
@@ -69,14 +91,20 @@ class PairwiseLoss(WeakLoss):
         batch, settings = context.batch, self.settings
         lab = lab_at_stride(batch.images, stride)
         valid = sample_at_stride(batch.valid, stride)
-        similarity = color_similarity(lab, valid, settings.dilation)
-        if settings.feature_threshold is None:
+        if settings.gate is None or context.appearance is None:
+            similarity = color_similarity(lab, valid, settings.dilation)
             return similarity >= settings.color_threshold
-        if context.teacher is None or context.teacher.features is None:
-            raise ValueError("feature_threshold: needs a teacher with mask features")
-        features = context.teacher.features.float()
-        factor = lab.shape[-1] // features.shape[-1]
-        unit = F.normalize(aligned_upsample(features, factor), dim=1)
-        return (
-            similarity * feature_similarity(unit, settings.dilation) >= settings.feature_threshold
-        )
+        features = standardized(_on_grid(context.appearance.float(), lab), valid)
+        distance = neighbor_distances(lab, settings.dilation) / settings.gate.color_reach
+        distance += neighbor_distances(features, settings.dilation) / settings.gate.feature_reach
+        return (distance < 1) & neighbor_valid(valid, settings.dilation)
+
+
+def _on_grid(features: Tensor, lab: Tensor) -> Tensor:
+    """Features with a cell for each colour; both maps cover the whole padded picture."""
+    size = lab.shape[-2:]
+    if features.shape[-1] > size[-1]:
+        return F.adaptive_avg_pool2d(features, size)
+    if features.shape[-1] < size[-1]:
+        return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+    return features

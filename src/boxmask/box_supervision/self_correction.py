@@ -29,6 +29,8 @@ class PseudoMaskSettings:
             schedule, 0.7 in the 3x schedule.
         highest_high: largest threshold of foreground, in 0..1. Published code: 0.7 and 0.8.
         low: threshold below which a cell is background, in 0..1. Published code: 0.4.
+        exclusive: a cell in several boxes belongs to one object, see `claimed_by_others`. Paper and
+            code let objects share cells.
     """
 
     sharpness: float = 5.0
@@ -38,6 +40,7 @@ class PseudoMaskSettings:
     lowest_high: float = 0.6
     highest_high: float = 0.7
     low: float = 0.4
+    exclusive: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.lowest_high <= self.highest_high <= 1:
@@ -109,6 +112,26 @@ def weighted_masks(
     return joined, known
 
 
+def claimed_by_others(instance: Tensor, image_index: Tensor, num_images: int) -> Tensor:
+    """Cells that another object of the picture has the better claim to.
+
+    Where objects of one class touch, colours and classes are the same on both sides, and only the
+    instance masks know where one ends: a cell belongs to the object whose mask is surest there.
+
+    Args:
+        instance: (N, h, w) in 0..1, instance masks inside their boxes, 0 outside.
+        image_index: (N,) image of each object.
+        num_images: B.
+
+    Returns:
+        (N, h, w) bool: another mask is above 0.5 and higher.
+    """
+    highest = instance.new_zeros((num_images, *instance.shape[1:]))
+    place = image_index[:, None, None].expand_as(instance)
+    highest = highest.scatter_reduce(0, place, instance, "amax")[image_index]  # (N, h, w)
+    return (highest > instance) & (highest > 0.5)
+
+
 def fuse(semantic: Tensor, instance: Tensor, seen: Tensor, settings: PseudoMaskSettings) -> Tensor:
     """Mixes the semantic map of each object's class with its instance mask.
 
@@ -155,12 +178,20 @@ def adaptive_thresholds(
 
 
 def pseudo_masks(
-    fused: Tensor, instance: Tensor, inside: Tensor, settings: PseudoMaskSettings
+    fused: Tensor,
+    instance: Tensor,
+    inside: Tensor,
+    claimed: Tensor,
+    settings: PseudoMaskSettings,
 ) -> PseudoMasks:
-    """Cuts fused maps into foreground, background and ignored cells; see the parts above."""
-    high = adaptive_thresholds(fused, instance, inside, settings)[:, None, None]
-    foreground = (fused > high) & inside
-    background = (fused < settings.low) & inside
+    """Cuts fused maps into foreground, background and ignored cells; see the parts above.
+
+    What another object has claimed, (N, h, w) bool, is background.
+    """
+    own = inside & ~claimed
+    high = adaptive_thresholds(fused, instance, own, settings)[:, None, None]
+    foreground = (fused > high) & own
+    background = ((fused < settings.low) | claimed) & inside
     return PseudoMasks(foreground=foreground, certain=foreground | background, fused=fused)
 
 

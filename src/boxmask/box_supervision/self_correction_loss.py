@@ -12,6 +12,7 @@ from boxmask.box_supervision.self_correction import (
     PseudoMasks,
     PseudoMaskSettings,
     certain_mask_distances,
+    claimed_by_others,
     fuse,
     positive_weights,
     pseudo_masks,
@@ -37,6 +38,7 @@ class SelfCorrectionSettings:
         warmup: share of the run, in 0..1, in which prototypes learn from confident cells of the
             instance masks; afterwards from the pseudo masks.
         copy_paste: how objects are pasted after the warm-up; None for no pasting.
+        paste_until: share of the run, in 0..1, after which nothing is pasted.
         calibrated: count cosines from the middle between those of foreground and those of cells
             outside all boxes; the paper counts from 0.
     """
@@ -47,6 +49,7 @@ class SelfCorrectionSettings:
     prototypes: PrototypeSettings = field(default_factory=PrototypeSettings)
     warmup: float = 0.5
     copy_paste: CopyPasteSettings | None = None
+    paste_until: float = 1.0
     calibrated: bool = True
 
     def build(self) -> "SelfCorrectionLoss":
@@ -63,6 +66,7 @@ class Correction:
         instance: (N, h, w) in 0..1, weighted mean of the teacher's masks.
         semantic: (N, h, w) cosines to the nearest prototype of the class, calibrated if so set.
         inside: (N, h, w) bool, cells of the boxes.
+        claimed: (N, h, w) bool, cells that belong to another object.
         known: (N,) bool, objects with a sample.
         labels: (N,) class.
         image_index: (N,) image.
@@ -74,6 +78,7 @@ class Correction:
     instance: Tensor
     semantic: Tensor
     inside: Tensor
+    claimed: Tensor
     known: Tensor
     labels: Tensor
     image_index: Tensor
@@ -103,9 +108,10 @@ class SelfCorrectionLoss(WeakLoss):
         return progress >= self.settings.warmup / 2
 
     def augment(self, batch: Batch, progress: float) -> Batch:
-        """Pastes objects of earlier pictures, once warm."""
+        """Pastes objects of earlier pictures, from the end of the warm-up to `paste_until`."""
         self._pasted = ()
-        if self.paste_bank is None or progress < self.settings.warmup:
+        settings = self.settings
+        if self.paste_bank is None or not settings.warmup <= progress <= settings.paste_until:
             return batch
         batch, self._pasted = self.paste_bank.paste(batch)
         return batch
@@ -190,11 +196,15 @@ class SelfCorrectionLoss(WeakLoss):
         if self.settings.calibrated:
             semantic = cosines - self.levels.middle[labels][:, None, None]
         fused = fuse(semantic, instance, self.bank.seen[labels], settings)
+        claimed = torch.zeros_like(inside)
+        if settings.exclusive:
+            claimed = claimed_by_others(instance * inside, image_index, len(targets))
         return Correction(
-            masks=pseudo_masks(fused, instance, inside, settings),
+            masks=pseudo_masks(fused, instance, inside, claimed, settings),
             instance=instance,
             semantic=semantic,
             inside=inside,
+            claimed=claimed,
             known=known,
             labels=labels,
             image_index=image_index,
@@ -209,6 +219,7 @@ class SelfCorrectionLoss(WeakLoss):
         assert teacher is not None
         if context.progress < self.settings.warmup:
             eligible = (correction.instance > self.settings.pseudo.confident) & correction.inside
+            eligible &= ~correction.claimed
         else:
             eligible = correction.masks.foreground
         size = correction.instance.shape[-2:]

@@ -16,12 +16,15 @@ class LossContext:
         student: masks of the model that learns, with a graph.
         teacher: masks of its moving average for the same samples, or None.
         progress: share of the run that is done, in 0..1.
+        appearance: (B, C, h', w') features of those layers of the backbone that never learn, or
+            None where all learn.
     """
 
     batch: Batch
     student: MaskSamples
     teacher: MaskSamples | None
     progress: float
+    appearance: Tensor | None = None
 
 
 class WeakLoss(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from boxmask.backbones.backbone import BackboneSettings
+from boxmask.backbones.stages import PartialMaps
 from boxmask.structures import Detections, LossSum, MaskSamples, Targets
 
 
@@ -98,7 +99,7 @@ class Detector(nn.Module, ABC):
     num_classes: int
 
     @abstractmethod
-    def forward(self, images: Tensor, valid: Tensor, frozen: Any = None) -> Any:
+    def forward(self, images: Tensor, valid: Tensor, frozen: PartialMaps | None = None) -> Any:
         """Raw outputs.
 
         Args:
@@ -107,7 +108,7 @@ class Detector(nn.Module, ABC):
             frozen: `frozen_outputs` of the same images, if they are known.
         """
 
-    def frozen_outputs(self, images: Tensor, valid: Tensor) -> Any:
+    def frozen_outputs(self, images: Tensor, valid: Tensor) -> PartialMaps | None:
         """What those first layers that never learn make of images, without a graph.
 
         A moving average of the detector would find the same, so one pass serves both. None where
@@ -115,7 +116,7 @@ class Detector(nn.Module, ABC):
         """
         return None
 
-    def mask_outputs(self, images: Tensor, valid: Tensor, frozen: Any = None) -> Any:
+    def mask_outputs(self, images: Tensor, valid: Tensor, frozen: PartialMaps | None = None) -> Any:
         """What `mask_samples` reads of `forward`; a teacher needs no more, and it may be cheaper.
 
         Scores of such samples may leave the class out.

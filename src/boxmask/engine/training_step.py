@@ -1,10 +1,9 @@
 """One step of learning, top to bottom: read this first."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from boxmask.backbones.stages import PartialMaps
 from boxmask.box_supervision.objective import Objective
 from boxmask.box_supervision.weak_loss import LossContext
 from boxmask.detectors.detector import Detector, SampleAssignment
@@ -45,6 +44,7 @@ class TrainingStep(nn.Module):
             student=student,
             teacher=self._ask(teacher, batch, assignment, frozen, progress),
             progress=progress,
+            appearance=None if frozen is None else frozen.appearance,
         )
         losses |= self.objective(context)
         return self.objective.reduce(losses, progress), context
@@ -55,7 +55,7 @@ class TrainingStep(nn.Module):
         teacher: Detector | None,
         batch: Batch,
         assignment: SampleAssignment,
-        frozen: Any,
+        frozen: PartialMaps | None,
         progress: float,
     ) -> MaskSamples | None:
         """The teacher's masks of the same samples, from its own features."""

@@ -101,6 +101,25 @@ def color_similarity(lab: Tensor, valid: Tensor, dilation: int) -> Tensor:
     return similarity * neighbor_valid(valid, dilation)
 
 
+def standardized(maps: Tensor, valid: Tensor) -> Tensor:
+    """Features of mean 0 and variance 1 / C in each channel of each picture.
+
+    So two cells that have nothing in common are about sqrt(2) apart, whatever the layer's scale.
+
+    Args:
+        maps: (B, C, h, w).
+        valid: (B, h, w) bool, cells that count.
+
+    Returns:
+        (B, C, h, w); of any value where cells do not count.
+    """
+    counts = valid[:, None].to(maps.dtype)  # (B, 1, h, w)
+    number = counts.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    centered = maps - (maps * counts).sum(dim=(2, 3), keepdim=True) / number
+    variance = (centered.square() * counts).sum(dim=(2, 3), keepdim=True) / number
+    return centered / (variance * maps.shape[1]).sqrt().clamp(min=1e-6)
+
+
 def feature_similarity(features: Tensor, dilation: int) -> Tensor:
     """exp(-distance) of feature vectors: (B, D, h, w) to (B, 8, h, w) in 0..1.
 

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from boxmask.box_supervision.copy_paste_bank import CopyPasteSettings
 from boxmask.box_supervision.objective import Term
-from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
+from boxmask.box_supervision.pairwise_loss import AppearanceGate, PairwiseLossSettings
 from boxmask.box_supervision.projection_loss import ProjectionLossSettings
 from boxmask.box_supervision.self_correction import PseudoMaskSettings
 from boxmask.box_supervision.self_correction_loss import SelfCorrectionSettings
@@ -41,9 +41,12 @@ class SIMSettings(BoxInstSettings):
     """Knobs of SIM. "Code" is what was published, where it differs from the paper.
 
     Attributes:
-        pairwise_feature: product of the similarities of colours and of the teacher's features,
-            in 0..1, from which neighbours must agree; 0 looks at colours alone, as the paper
-            does. Code: 0.1, on features of any length.
+        pairwise_features: neighbours of one colour must agree if their features are nearer than
+            this. They are those of the backbone's layers that never learn, in units in which
+            unrelated ones are 1.4 apart. 0 looks at colours alone, as the paper does. Code: mask
+            features.
+        pairwise_reach: neighbours of like features must agree if their colours are nearer than
+            this, in LAB units; matters where `pairwise_features` does.
         warmup: share of the run, in 0..1, before pseudo masks teach. Paper: 10,000 steps of
             90,000. In runs of some hundred steps masks still improve fast then, and pseudo masks
             of the slow teacher hold them back.
@@ -60,11 +63,15 @@ class SIMSettings(BoxInstSettings):
         lowest_high: least threshold of foreground, in 0..1. Code: 0.6 (1x) and 0.7 (3x).
         highest_high: largest threshold of foreground, in 0..1. Code: 0.7 (1x) and 0.8 (3x).
         low: threshold, in 0..1, below which a cell is background. Code: 0.4.
+        exclusive: a cell belongs to that object alone whose instance mask is surest there. Paper
+            and code let touching objects share cells.
         pseudo_weight: factor of the pseudo mask loss. Paper: 0.5; code: 0.3.
         pseudo_ramp: share of the run, in 0..1, over which that loss grows after the warm-up.
             Code: the whole run.
         paste_weight: factor of the loss of pasted objects. Paper: 1.
         paste_probability: of pasting into a picture, in 0..1; 0 switches copy-paste off. Code: 0.5.
+        paste_until: share of the run, in 0..1, after which nothing is pasted, so that it ends with
+            pictures as they are. Paper and code: 1.
         paste_fraction: share of a remembered picture's objects that are pasted. Paper: 0.25.
         paste_most: objects pasted into a picture at most. Paper: 3.
         paste_fit: IoU, in 0..1, of a pseudo mask's own box with the given one from which an object
@@ -74,8 +81,9 @@ class SIMSettings(BoxInstSettings):
             recipe's. Paper: 0.9999.
     """
 
-    pairwise_feature: float = 0.0
-    warmup: float = 0.5
+    pairwise_features: float = 1.2
+    pairwise_reach: float = 15.0
+    warmup: float = 0.3
     prototypes: int = 10
     prototype_momentum: float = 0.999
     epsilon: float = 0.05
@@ -87,10 +95,12 @@ class SIMSettings(BoxInstSettings):
     lowest_high: float = 0.6
     highest_high: float = 0.7
     low: float = 0.4
+    exclusive: bool = True
     pseudo_weight: float = 0.5
     pseudo_ramp: float = 0.2
     paste_weight: float = 1.0
     paste_probability: float = 0.25
+    paste_until: float = 0.75
     paste_fraction: float = 0.25
     paste_most: int = 3
     paste_fit: float = 0.75
@@ -100,11 +110,14 @@ class SIMSettings(BoxInstSettings):
 
 # SIM as its paper has it, where it differs from our defaults.
 PAPER = SIMSettings(
+    pairwise_features=0.0,
+    exclusive=False,
     warmup=0.11,
     temperature=0.1,
     calibrated=False,
     pseudo_ramp=0.0,
     paste_probability=0.5,
+    paste_until=1.0,
     paste_fit=0.0,
     bank_capacity=100,
     teacher_decay=0.9999,
@@ -137,9 +150,13 @@ def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses
         channels: channels D of the mask features.
     """
     losses, terms = boxinst_losses(settings)
-    if settings.pairwise_feature > 0:
+    if settings.pairwise_features > 0:
         losses["loss_pairwise"] = PairwiseLossSettings(
-            dilation=settings.pairwise_dilation, feature_threshold=settings.pairwise_feature
+            color_threshold=settings.pairwise_color,
+            dilation=settings.pairwise_dilation,
+            gate=AppearanceGate(
+                color_reach=settings.pairwise_reach, feature_reach=settings.pairwise_features
+            ),
         )
     pasting = settings.paste_probability > 0
     losses["loss_pseudo"] = SelfCorrectionSettings(
@@ -153,6 +170,7 @@ def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses
             lowest_high=settings.lowest_high,
             highest_high=settings.highest_high,
             low=settings.low,
+            exclusive=settings.exclusive,
         ),
         prototypes=PrototypeSettings(
             per_class=settings.prototypes,
@@ -161,6 +179,7 @@ def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses
         ),
         warmup=settings.warmup,
         calibrated=settings.calibrated,
+        paste_until=settings.paste_until,
         copy_paste=CopyPasteSettings(
             capacity=settings.bank_capacity,
             probability=settings.paste_probability,
