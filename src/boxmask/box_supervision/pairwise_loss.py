@@ -102,7 +102,7 @@ class PairwiseLoss(WeakLoss):
 
 def _on_grid(features: Tensor, lab: Tensor) -> Tensor:
     """Features with a cell for each colour; both maps cover the whole padded picture."""
-    size = lab.shape[-2:]
+    size = (lab.shape[-2], lab.shape[-1])
     if features.shape[-1] > size[-1]:
         return F.adaptive_avg_pool2d(features, size)
     if features.shape[-1] < size[-1]:
