@@ -25,20 +25,12 @@ def shifted(maps: Tensor, offset: tuple[int, int]) -> Tensor:
         maps: (..., h, w).
         offset: (dy, dx) in cells.
     """
-    dy, dx = offset
-    height, width = maps.shape[-2:]
+    rows, columns = (
+        _overlap(step, size) for step, size in zip(offset, maps.shape[-2:], strict=True)
+    )
     out = torch.zeros_like(maps)
-    if abs(dy) >= height or abs(dx) >= width:
-        return out
-    to_rows, from_rows = (
-        slice(max(-dy, 0), height - max(dy, 0)),
-        slice(max(dy, 0), height + min(dy, 0)),
-    )
-    to_cols, from_cols = (
-        slice(max(-dx, 0), width - max(dx, 0)),
-        slice(max(dx, 0), width + min(dx, 0)),
-    )
-    out[..., to_rows, to_cols] = maps[..., from_rows, from_cols]
+    if rows is not None and columns is not None:
+        out[..., rows[0], columns[0]] = maps[..., rows[1], columns[1]]
     return out
 
 
@@ -70,11 +62,27 @@ def neighbor_distances(maps: Tensor, dilation: int) -> Tensor:
     Returns:
         (B, 8, h, w); outside the map a neighbour counts as the zero vector.
     """
-    distances = [
-        (maps - shifted(maps, (dy * dilation, dx * dilation))).square().sum(dim=1).sqrt()
-        for dy, dx in NEIGHBORS
-    ]
-    return torch.stack(distances, dim=1)
+    height, width = maps.shape[-2:]
+    distances = torch.linalg.vector_norm(maps, dim=1)[:, None].repeat(1, len(NEIGHBORS), 1, 1)
+    for index, (dy, dx) in enumerate(NEIGHBORS[:4]):  # the others look at the same pairs
+        rows, columns = _overlap(dy * dilation, height), _overlap(dx * dilation, width)
+        if rows is None or columns is None:
+            continue
+        one, other = (..., rows[0], columns[0]), (..., rows[1], columns[1])
+        found = torch.linalg.vector_norm(maps[one] - maps[other], dim=1)
+        distances[:, index][one] = found
+        distances[:, -1 - index][other] = found
+    return distances
+
+
+def _overlap(offset: int, size: int) -> tuple[slice, slice] | None:
+    """Cells of a row with a neighbour `offset` away, and these neighbours; None without any."""
+    if abs(offset) >= size:
+        return None
+    return (
+        slice(max(-offset, 0), size - max(offset, 0)),
+        slice(max(offset, 0), size + min(offset, 0)),
+    )
 
 
 def neighbor_valid(valid: Tensor, dilation: int) -> Tensor:
