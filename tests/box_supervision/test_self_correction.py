@@ -7,7 +7,6 @@ from boxmask.box_supervision.self_correction import (
     PseudoMaskSettings,
     adaptive_thresholds,
     certain_mask_distances,
-    claimed_by_others,
     fuse,
     positive_weights,
     pseudo_masks,
@@ -125,19 +124,6 @@ def test_bad_thresholds_are_refused():
         PseudoMaskSettings(low=0.8, lowest_high=0.7)
 
 
-def test_a_cell_belongs_to_the_surest_object_of_its_picture():
-    instance = torch.tensor(
-        [[[0.9, 0.7, 0.6, 0.3]], [[0.6, 0.8, 0.6, 0.4]], [[1.0, 1.0, 1.0, 1.0]]]
-    )
-    claimed = claimed_by_others(instance, torch.tensor([0, 0, 1]), 2)
-    # Equal claims stand side by side; below 0.5 nobody claims; other pictures do not matter.
-    assert claimed.tolist() == [
-        [[False, True, False, False]],
-        [[True, False, False, False]],
-        [[False] * 4],
-    ]
-
-
 def test_claimed_cells_are_background_and_not_counted():
     fused = torch.tensor([[[0.95, 0.9, 0.85, 0.3]]])
     instance = torch.tensor([[[0.8, 0.8, 0.6, 0.1]]])
@@ -148,15 +134,3 @@ def test_claimed_cells_are_background_and_not_counted():
     assert masks.certain.all()
     outside = pseudo_masks(fused, instance, ~claimed, claimed, LONG)
     assert not outside.certain[0, 0, 0]
-
-
-def test_claims_equal_a_loop():
-    instance, image = torch.rand(9, 5, 6), torch.tensor([0, 0, 0, 0, 2, 2, 2, 3, 3])
-    claimed = claimed_by_others(instance, image, 4)
-    for n in range(9):
-        others = [m for m in range(9) if m != n and image[m] == image[n]]
-        slow = torch.zeros(5, 6, dtype=torch.bool)
-        for m in others:
-            slow |= (instance[m] > instance[n]) & (instance[m] > 0.5)
-        assert torch.equal(claimed[n], slow)
-    assert claimed_by_others(instance[:0], image[:0], 2).shape == (0, 5, 6)

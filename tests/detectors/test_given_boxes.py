@@ -1,9 +1,11 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from boxmask.detectors.given_boxes import masks_for_boxes, sample_weights
+from boxmask.box_supervision.shape_prior_loss import ellipse_radius
+from boxmask.detectors.given_boxes import each_box_mask, masks_for_boxes, sample_weights
 from boxmask.structures import MaskSamples
 
 
@@ -79,3 +81,50 @@ def test_order_of_pictures_does_not_matter(detector, pictures, make_targets):
         first.mask_scores, second.mask_scores[[2, 0, 1]], rtol=1e-3, atol=1e-4
     )
     torch.testing.assert_close(first.confidence, second.confidence[[2, 0, 1]], rtol=1e-3, atol=1e-4)
+
+
+def test_parts_of_a_crowd_give_the_same_masks(detector, pictures, make_targets, monkeypatch):
+    """Neighbours in other parts have their claims too."""
+    outputs = detector(*pictures)
+    plain = detector.mask_samples
+
+    def ellipses(outputs, assignment):
+        samples = plain(outputs, assignment)
+        return replace(samples, logits=3 * (1.5 - ellipse_radius(samples)))
+
+    monkeypatch.setattr(detector, "mask_samples", ellipses)
+    crowd = [[x, y, x + 24, y + 18] for x in range(0, 60, 12) for y in range(0, 40, 12)]
+    targets = [make_targets(*crowd), make_targets([5, 5, 40, 30])]
+    whole = list(each_box_mask(detector, outputs, targets))
+    parts = list(each_box_mask(detector, outputs, targets, together=4))
+    assert any((one.mask_scores < 0.5).any() for one in whole)
+    assert len(whole) == len(parts) == len(crowd) + 1
+    order = sorted(parts, key=lambda one: (one.image, one.position))
+    for one, other in zip(whole, order, strict=True):
+        assert (one.image, one.position) == (other.image, other.position)
+        torch.testing.assert_close(one.mask_scores, other.mask_scores)
+
+
+def test_where_boxes_of_a_class_overlap_one_object_owns_a_cell(
+    detector, pictures, make_targets, monkeypatch
+):
+    left, right = [0, 0, 56, 64], [40, 0, 96, 64]
+    rows = torch.full((2, 16, 24), -4.0)
+    rows[0, :, :12], rows[0, :, 12:14] = 4.0, 1.0  # the left object leaks into the right one
+    rows[1, :, 12:] = 4.0
+    outputs = detector(*pictures)
+    plain = detector.mask_samples
+
+    def drawn(outputs, assignment):
+        samples = plain(outputs, assignment)
+        return replace(samples, logits=rows[samples.instance_index])
+
+    monkeypatch.setattr(detector, "mask_samples", drawn)
+    alike = replace(make_targets(left, right), labels=torch.tensor([1, 1]))
+    targets = [alike, make_targets()]
+    found = masks_for_boxes(detector, outputs, targets).mask_scores > 0.5
+    assert torch.equal(found[0], rows[0] > 2)
+    assert torch.equal(found[1], rows[1] > 2)
+    other = replace(targets[0], labels=torch.tensor([0, 1]))  # classes may share cells
+    shared = masks_for_boxes(detector, outputs, [other, targets[1]]).mask_scores > 0.5
+    assert torch.equal(shared[0], rows[0] > 0)

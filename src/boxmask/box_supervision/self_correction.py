@@ -29,8 +29,8 @@ class PseudoMaskSettings:
             schedule, 0.7 in the 3x schedule.
         highest_high: largest threshold of foreground, in 0..1. Published code: 0.7 and 0.8.
         low: threshold below which a cell is background, in 0..1. Published code: 0.4.
-        exclusive: a cell in several boxes belongs to one object, see `claimed_by_others`. Paper and
-            code let objects share cells.
+        exclusive: a cell in several boxes of a class belongs to one object, see `ops/owners.py`.
+            Paper and code let objects share cells.
     """
 
     sharpness: float = 5.0
@@ -110,26 +110,6 @@ def weighted_masks(
     known = torch.zeros(num_instances, dtype=torch.bool, device=scores.device)
     known[instance_index] = True
     return joined, known
-
-
-def claimed_by_others(instance: Tensor, image_index: Tensor, num_images: int) -> Tensor:
-    """Cells that another object of the picture has the better claim to.
-
-    Where objects of one class touch, colours and classes are the same on both sides, and only the
-    instance masks know where one ends: a cell belongs to the object whose mask is surest there.
-
-    Args:
-        instance: (N, h, w) in 0..1, instance masks inside their boxes, 0 outside.
-        image_index: (N,) image of each object.
-        num_images: B.
-
-    Returns:
-        (N, h, w) bool: another mask is above 0.5 and higher.
-    """
-    highest = instance.new_zeros((num_images, *instance.shape[1:]))
-    place = image_index[:, None, None].expand_as(instance)
-    highest = highest.scatter_reduce(0, place, instance, "amax")[image_index]  # (N, h, w)
-    return (highest > instance) & (highest > 0.5)
 
 
 def fuse(semantic: Tensor, instance: Tensor, seen: Tensor, settings: PseudoMaskSettings) -> Tensor:

@@ -12,7 +12,6 @@ from boxmask.box_supervision.self_correction import (
     PseudoMasks,
     PseudoMaskSettings,
     certain_mask_distances,
-    claimed_by_others,
     fuse,
     positive_weights,
     pseudo_masks,
@@ -21,6 +20,7 @@ from boxmask.box_supervision.self_correction import (
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero
 from boxmask.ops.boxes import paired_iou
 from boxmask.ops.masks import aligned_upsample, boxes_of_masks
+from boxmask.ops.owners import claimed_by_others, highest_scores
 from boxmask.prototypes.cosine_levels import CosineLevels
 from boxmask.prototypes.prototype_bank import ClassPixels, PrototypeBank, PrototypeSettings
 from boxmask.structures import Batch, LossSum, MaskSamples
@@ -198,7 +198,11 @@ class SelfCorrectionLoss(WeakLoss):
         fused = fuse(semantic, instance, self.bank.seen[labels], settings)
         claimed = torch.zeros_like(inside)
         if settings.exclusive:
-            claimed = claimed_by_others(instance * inside, image_index, len(targets))
+            scores = instance * inside
+            groups, group = (image_index * self.settings.num_classes + labels).unique(
+                return_inverse=True
+            )
+            claimed = claimed_by_others(scores, highest_scores(scores, group, len(groups))[group])
         return Correction(
             masks=pseudo_masks(fused, instance, inside, claimed, settings),
             instance=instance,

@@ -1,7 +1,7 @@
 """The model's mask for each given box: what labelling and label IoU are made of."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from boxmask.detectors.detector import Detector
 from boxmask.ops.boxes import TINY, paired_iou
 from boxmask.ops.groups import shares_within
+from boxmask.ops.owners import claimed_by_others, highest_scores
 from boxmask.structures import MaskSamples, Targets
 
 # How much a sample whose predicted box fits the given one outweighs the others (SIM, equation 6).
@@ -74,12 +75,14 @@ def each_box_mask(
         Every given box of every image, in order. What a box gets does not depend on the other
         images.
     """
-    for part in _parts([len(target) for target in targets], together):
-        chosen = [
-            target.select(torch.arange(start, stop, device=target.boxes.device))
-            for target, (start, stop) in zip(targets, part, strict=True)
-        ]
-        masks = masks_for_boxes(detector, outputs, chosen)
+    counts = [len(target) for target in targets]
+    highest = {
+        image: _highest_of_crowd(detector, outputs, targets, image, together)
+        for image, count in enumerate(counts)
+        if count > together
+    }
+    for part in _parts(counts, together):
+        masks = masks_for_boxes(detector, outputs, _chosen(targets, part), highest)
         places = [
             (image, position)
             for image, (start, stop) in enumerate(part)
@@ -119,15 +122,79 @@ def _parts(counts: Sequence[int], together: int) -> Iterator[list[tuple[int, int
         yield part
 
 
+def _chosen(targets: Sequence[Targets], part: Sequence[tuple[int, int]]) -> list[Targets]:
+    """The boxes of a part."""
+    return [
+        target.select(torch.arange(start, stop, device=target.boxes.device))
+        for target, (start, stop) in zip(targets, part, strict=True)
+    ]
+
+
+def _highest_of_crowd(
+    detector: Detector, outputs: Any, targets: Sequence[Targets], image: int, together: int
+) -> Tensor:
+    """(C, h, w) largest score of each class over all boxes of an image that is cut into parts."""
+    alone = [len(target) if index == image else 0 for index, target in enumerate(targets)]
+    highest: Tensor | None = None
+    for part in _parts(alone, together):
+        chosen = _chosen(targets, part)
+        joined = _joined(detector, outputs, chosen)
+        scores = joined.mask_scores * joined.inside
+        found = highest_scores(scores, chosen[image].labels, detector.num_classes)
+        highest = found if highest is None else torch.maximum(highest, found)
+    assert highest is not None
+    return highest
+
+
 @torch.no_grad()
-def masks_for_boxes(detector: Detector, outputs: Any, targets: Sequence[Targets]) -> BoxMasks:
+def masks_for_boxes(
+    detector: Detector,
+    outputs: Any,
+    targets: Sequence[Targets],
+    highest: Mapping[int, Tensor] | None = None,
+) -> BoxMasks:
     """Asks a detector for the mask of every given box; N masks for N boxes, always.
+
+    Where boxes of one class overlap, the object whose mask is surest owns a cell; the others'
+    scores are at most what is left of 1.
 
     Args:
         detector: any architecture.
         outputs: its outputs for the batch.
         targets: given boxes of each image; masks in them are not read.
+        highest: for images that have more boxes than `targets` holds, the largest score of each
+            class over all of them, (C, h, w).
     """
+    joined = _joined(detector, outputs, targets)
+    mask_scores, inside = joined.mask_scores, joined.inside
+    image, label = joined.group // detector.num_classes, joined.group % detector.num_classes
+    groups, group = joined.group.unique(return_inverse=True)
+    scores = mask_scores * inside
+    best = highest_scores(scores, group, len(groups))[group]  # (N, h, w)
+    for crowded, found in (highest or {}).items():
+        rows = image == crowded
+        best[rows] = torch.maximum(best[rows], found[label[rows]])
+    claimed = claimed_by_others(scores, best)
+    mask_scores = torch.where(claimed, mask_scores.minimum(1 - best), mask_scores).clamp(min=0)
+    return BoxMasks(
+        mask_scores=mask_scores,
+        frames=joined.frames,
+        confidence=(_certainty(mask_scores, inside) * joined.fit).clamp(0, 1),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Joined:
+    """The samples of N boxes, joined; group is image * classes + class, fit that of the boxes."""
+
+    mask_scores: Tensor
+    inside: Tensor
+    frames: Tensor
+    fit: Tensor
+    group: Tensor
+
+
+def _joined(detector: Detector, outputs: Any, targets: Sequence[Targets]) -> _Joined:
     num_boxes = sum(len(target) for target in targets)
     assignment = detector.assign_every_box(outputs, targets)
     samples = detector.mask_samples(outputs, assignment)
@@ -140,11 +207,13 @@ def masks_for_boxes(detector: Detector, outputs: Any, targets: Sequence[Targets]
     first.scatter_reduce_(0, samples.instance_index, order, "amin")
     fit = paired_iou(samples.predicted_boxes, samples.boxes) * weights
     fit = torch.zeros_like(weights[:1].expand(num_boxes)).index_add(0, samples.instance_index, fit)
-    certainty = _certainty(mask_scores, samples.select(first).box_masks())
-    return BoxMasks(
+    chosen = samples.select(first)
+    return _Joined(
         mask_scores=mask_scores,
-        frames=samples.frames[first],
-        confidence=(certainty * fit).clamp(0, 1),
+        inside=chosen.box_masks(),
+        frames=chosen.frames,
+        fit=fit,
+        group=chosen.image_index * detector.num_classes + chosen.labels,
     )
 
 

@@ -63,8 +63,8 @@ class SIMSettings(BoxInstSettings):
         lowest_high: least threshold of foreground, in 0..1. Code: 0.6 (1x) and 0.7 (3x).
         highest_high: largest threshold of foreground, in 0..1. Code: 0.7 (1x) and 0.8 (3x).
         low: threshold, in 0..1, below which a cell is background. Code: 0.4.
-        exclusive: a cell belongs to that object alone whose instance mask is surest there. Paper
-            and code let touching objects share cells.
+        exclusive: where boxes of one class overlap, a cell belongs to that object alone whose
+            instance mask is surest there. Paper and code let touching objects share cells.
         pseudo_weight: factor of the pseudo mask loss. Paper: 0.5; code: 0.3.
         pseudo_ramp: share of the run, in 0..1, over which that loss grows after the warm-up.
             Code: the whole run.
