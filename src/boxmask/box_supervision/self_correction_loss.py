@@ -196,13 +196,7 @@ class SelfCorrectionLoss(WeakLoss):
         if self.settings.calibrated:
             semantic = cosines - self.levels.middle[labels][:, None, None]
         fused = fuse(semantic, instance, self.bank.seen[labels], settings)
-        claimed = torch.zeros_like(inside)
-        if settings.exclusive:
-            scores = instance * inside
-            groups, group = (image_index * self.settings.num_classes + labels).unique(
-                return_inverse=True
-            )
-            claimed = claimed_by_others(scores, highest_scores(scores, group, len(groups))[group])
+        claimed = self._claimed(instance * inside, image_index * self.settings.num_classes + labels)
         return Correction(
             masks=pseudo_masks(fused, instance, inside, claimed, settings),
             instance=instance,
@@ -273,6 +267,13 @@ class SelfCorrectionLoss(WeakLoss):
                 for mask, score, label in zip(masks, scores, labels, strict=True)
             )
             bank.remember(tuple(one for one in objects if one is not None))
+
+    def _claimed(self, scores: Tensor, group: Tensor) -> Tensor:
+        """(N, h, w) bool, cells that another object of the group (N,) owns."""
+        if not self.settings.pseudo.exclusive:
+            return torch.zeros_like(scores, dtype=torch.bool)
+        groups, place = group.unique(return_inverse=True)
+        return claimed_by_others(scores, highest_scores(scores, place, len(groups))[place])
 
     def _cosines(self, teacher: MaskSamples, image_index: Tensor, labels: Tensor) -> Tensor:
         """(N, h, w) cosines; computed once for each class of each image."""
