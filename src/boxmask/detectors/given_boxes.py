@@ -185,7 +185,15 @@ def masks_for_boxes(
 
 @dataclass(frozen=True, kw_only=True)
 class _Joined:
-    """The samples of N boxes, joined; group is image * classes + class, fit that of the boxes."""
+    """The samples of N boxes, joined.
+
+    Attributes:
+        mask_scores: (N, h, w) in 0..1, weighted mean of each box's samples.
+        inside: (N, h, w) bool, cells of each box.
+        frames: (N, 4) region of the input that each map covers, in input pixels.
+        fit: (N,) in 0..1, weighted mean IoU of predicted and given box.
+        group: (N,) int64, image * number of classes + class.
+    """
 
     mask_scores: Tensor
     inside: Tensor
