@@ -11,7 +11,7 @@ STRIDE = 4
 
 @pytest.fixture
 def make_context():
-    """Makes the context of samples with given logits, one object each, all in image 0."""
+    """Makes the context of samples with given logits, one object each, in image 0 if not told."""
 
     def make(logits, boxes, *, images=None, valid=None, targets=None, tight=None, image_index=None):
         count, height, width = logits.shape
@@ -21,10 +21,12 @@ def make_context():
             images = torch.full((1, 3, *size), 0.5)
         if valid is None:
             valid = torch.ones((len(images), *size), dtype=torch.bool)
+        if image_index is None:
+            image_index = torch.zeros(len(boxes), dtype=torch.int64)
         if targets is None:
-            empty = Targets.from_boxes(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
             labels = torch.zeros(len(boxes), dtype=torch.int64)
-            targets = (Targets.from_boxes(boxes, labels), *[empty] * (len(images) - 1))
+            everything = Targets.from_boxes(boxes, labels)
+            targets = tuple(everything.select(image_index == i) for i in range(len(images)))
         batch = Batch(
             images=images,
             valid=valid,
@@ -38,9 +40,7 @@ def make_context():
             boxes=boxes,
             tight=torch.ones(count, 2, dtype=torch.bool) if tight is None else tight,
             labels=torch.zeros(count, dtype=torch.int64),
-            image_index=torch.zeros(count, dtype=torch.int64)
-            if image_index is None
-            else image_index,
+            image_index=image_index,
             instance_index=torch.arange(count),
             frames=torch.tensor([0.0, 0, size[1], size[0]]).expand(count, 4),
             predicted_boxes=boxes,

@@ -98,18 +98,27 @@ def test_float32_under_autocast(make_context):
     assert loss.total.dtype == torch.float32
 
 
-def gated(context, features, **reaches):
+EVERY_OBJECT = torch.inf
+
+
+def gated(context, features, **settings):
     """Edges of a context whose backbone has such frozen features."""
-    loss = PairwiseLossSettings(dilation=1, gate=AppearanceGate(**reaches)).build()
+    loss = PairwiseLossSettings(dilation=1, gate=AppearanceGate(**settings)).build()
     return loss.similar(replace(context, appearance=features), 4)
 
 
 def test_the_gate_equals_a_loop(make_context):
     images, valid = pictures(), torch.ones(2, 24, 28, dtype=torch.bool)
     valid[1, 16:] = False
-    context = make_context(torch.zeros(0, 6, 7), [], images=images, valid=valid)
+    context = make_context(
+        torch.zeros(2, 6, 7),
+        [[0, 0, 28, 24]] * 2,
+        images=images,
+        valid=valid,
+        image_index=torch.tensor([0, 1]),
+    )
     features = torch.randn(2, 5, 6, 7) * torch.tensor([1.0, 5, 0.1, 2, 9])[:, None, None] + 3
-    found = gated(context, features, color_reach=15, feature_reach=2)
+    found = gated(context, features, color_reach=15, feature_reach=2, hidden_below=EVERY_OBJECT)
     lab = lab_at_stride(images, 4)
     for i in range(2):
         counts = valid[i, 2::4, 2::4]
@@ -126,23 +135,41 @@ def test_the_gate_equals_a_loop(make_context):
         assert torch.equal(found[i], slow)
 
 
+RIGHT = reference.OFFSETS.index((0, 1))
+
+
 def test_unlike_textures_of_one_colour_are_not_tied(make_context):
-    context = make_context(torch.zeros(0, 4, 8), [])  # a grey picture
+    context = make_context(torch.zeros(1, 4, 8), [[0, 0, 32, 16]])  # a grey picture
     features = torch.zeros(1, 3, 4, 8)
+    tied = gated(context, features, hidden_below=EVERY_OBJECT)
     features[..., 4:] = 1.0
-    similar = gated(context, features)
-    right = reference.OFFSETS.index((0, 1))
-    assert similar[0, right, 0].tolist() == [True] * 3 + [False] + [True] * 3 + [False]
-    assert gated(context, torch.zeros(1, 3, 4, 8))[0, right, 0].tolist() == [True] * 7 + [False]
+    apart = gated(context, features, hidden_below=EVERY_OBJECT)
+    assert tied[0, RIGHT, 0].tolist() == [True] * 7 + [False]
+    assert apart[0, RIGHT, 0].tolist() == [True] * 3 + [False] + [True] * 3 + [False]
+
+
+def test_colours_decide_where_they_show_the_object(make_context):
+    images = torch.full((1, 3, 32, 64), 0.5)
+    images[..., 8:24, 8:24] = 0.9  # plain to see; the other is not there to the eye
+    boxes = [[8, 8, 24, 24], [40, 8, 56, 24]]
+    context = make_context(torch.zeros(2, 8, 16), boxes, images=images)
+    features = torch.eye(8 * 16).reshape(1, -1, 8, 16)  # ties nothing
+    found = gated(context, features)
+    by_colour = PairwiseLossSettings(dilation=1).build().similar(context, 4)
+    assert torch.equal(found[..., :9], by_colour[..., :9])
+    assert by_colour[0, RIGHT, 2:6, 10:14].all()
+    assert not found[0, RIGHT, 2:6, 9:14].any()  # from one cell left of the hidden box
+    opposite = reference.OFFSETS.index((0, -1))
+    assert torch.equal(found[0, RIGHT, :, :-1], found[0, opposite, :, 1:])
 
 
 @pytest.mark.parametrize("size", [(8, 16), (2, 4)])
 def test_features_of_other_strides_are_brought_to_the_grid(make_context, size):
-    context = make_context(torch.zeros(0, 4, 8), [])
+    context = make_context(torch.zeros(1, 4, 8), [[0, 0, 32, 16]])
     features = torch.zeros(1, 3, *size)
     features[..., size[1] // 2 :] = 1.0
-    row = gated(context, features, feature_reach=0.8)[
-        0, reference.OFFSETS.index((0, 1)), 0
+    row = gated(context, features, feature_reach=0.8, hidden_below=EVERY_OBJECT)[
+        0, RIGHT, 0
     ].tolist()
     assert not row[3]
     assert row[0]
@@ -150,6 +177,6 @@ def test_features_of_other_strides_are_brought_to_the_grid(make_context, size):
 
 
 def test_without_frozen_layers_colours_decide(make_context):
-    context = make_context(torch.zeros(0, 6, 7), [], images=pictures())
-    gate = PairwiseLossSettings(gate=AppearanceGate()).build()
+    context = make_context(torch.zeros(1, 6, 7), [[0, 0, 28, 24]], images=pictures())
+    gate = PairwiseLossSettings(gate=AppearanceGate(hidden_below=EVERY_OBJECT)).build()
     assert torch.equal(gate.similar(context, 4), PairwiseLossSettings().build().similar(context, 4))

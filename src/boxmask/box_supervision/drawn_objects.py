@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from boxmask.box_supervision.weak_loss import LossContext
+from boxmask.ops.boxes import cells_in_boxes
 from boxmask.ops.masks import sample_at_stride
 from boxmask.structures import Batch
 
@@ -34,20 +35,8 @@ def drawn_alone(context: LossContext) -> LossContext:
 
 
 def outside_boxes(batch: Batch, size: tuple[int, ...]) -> Tensor:
-    """Cells of pictures whose centre is in no box: (B, h, w) bool.
-
-    Corners are counted and summed up, so that a thousand boxes cost no more than one.
-    """
+    """Cells of pictures whose centre is in no box: (B, h, w) bool."""
     height, width = size
     stride = batch.images.shape[-1] // width
-    corners = torch.zeros(
-        (len(batch), height + 1, width + 1), dtype=torch.int64, device=batch.valid.device
-    )
-    for image, targets in enumerate(batch.targets):
-        ends = (targets.boxes / stride - 0.5).ceil().long().clamp(min=0)  # first centre inside
-        x1, x2 = ends[:, 0].clamp(max=width), ends[:, 2].clamp(max=width)
-        y1, y2 = ends[:, 1].clamp(max=height), ends[:, 3].clamp(max=height)
-        for y, x, sign in ((y1, x1, 1), (y1, x2, -1), (y2, x1, -1), (y2, x2, 1)):
-            corners[image].index_put_((y, x), torch.full_like(x, sign), accumulate=True)
-    covering = corners.cumsum(1).cumsum(2)[:, :height, :width]
-    return (covering == 0) & sample_at_stride(batch.valid, stride)
+    covered = cells_in_boxes([one.boxes for one in batch.targets], stride, (height, width))
+    return ~covered & sample_at_stride(batch.valid, stride)

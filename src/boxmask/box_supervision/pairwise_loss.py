@@ -6,34 +6,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from boxmask.box_supervision.drawn_objects import outside_boxes
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss
 from boxmask.ops.affinity import (
+    NEIGHBORS,
     color_similarity,
     lab_at_stride,
     neighbor_distances,
     neighbor_valid,
+    shifted,
     standardized,
 )
+from boxmask.ops.boxes import cells_in_boxes
+from boxmask.ops.contrast import color_contrast
 from boxmask.ops.masks import sample_at_stride
 from boxmask.ops.pairwise import pairwise_sum
-from boxmask.structures import LossSum
+from boxmask.structures import Batch, LossSum
 
 
 @dataclass(frozen=True, kw_only=True)
 class AppearanceGate:
-    """Neighbours must agree where colours and features together are near enough.
+    """What ties neighbours where an object hides among colours like its own.
 
     With d_c, the distance of their LAB colours, and d_f, that of their standardized features, they
     are tied where d_c / color_reach + d_f / feature_reach < 1. Like colours alone do not tie
-    unlike textures, and like textures tie what light and shade keep apart.
+    unlike textures, and like textures tie what light and shade keep apart. Where colours tell an
+    object from its surroundings they draw the finer border, and they alone are looked at.
 
     Attributes:
         color_reach: in LAB units.
         feature_reach: two cells with nothing in common are about sqrt(2) apart.
+        hidden_below: LAB distance of an object's colours from those around its box, up to which it
+            hides; see `color_contrast`. Infinity for all objects.
     """
 
     color_reach: float = 15.0
     feature_reach: float = 1.2
+    hidden_below: float = 4.0
 
     def __post_init__(self) -> None:
         if self.color_reach <= 0 or self.feature_reach <= 0:
@@ -48,8 +57,8 @@ class PairwiseLossSettings:
         color_threshold: colour similarity, in 0..1, from which neighbours must agree. Paper: 0.3,
             a LAB distance of 2.41.
         dilation: mask cells from a cell to its neighbours. Paper: 2.
-        gate: takes the place of `color_threshold` where the backbone has layers that never learn;
-            None always looks at colours alone.
+        gate: takes the place of `color_threshold` at hidden objects where the backbone has layers
+            that never learn; None always looks at colours alone.
     """
 
     color_threshold: float = 0.3
@@ -91,13 +100,39 @@ class PairwiseLoss(WeakLoss):
         batch, settings = context.batch, self.settings
         lab = lab_at_stride(batch.images, stride)
         valid = sample_at_stride(batch.valid, stride)
+        similarity = color_similarity(lab, valid, settings.dilation)
+        similar = similarity >= settings.color_threshold
         if settings.gate is None or context.appearance is None:
-            similarity = color_similarity(lab, valid, settings.dilation)
-            return similarity >= settings.color_threshold
+            return similar
+        hidden = _hidden_cells(lab, batch, stride, settings.gate.hidden_below)
+        if not bool(hidden.any()):
+            return similar
         features = standardized(_on_grid(context.appearance.float(), lab), valid)
         distance = neighbor_distances(lab, settings.dilation) / settings.gate.color_reach
         distance += neighbor_distances(features, settings.dilation) / settings.gate.feature_reach
-        return (distance < 1) & neighbor_valid(valid, settings.dilation)
+        near = (distance < 1) & neighbor_valid(valid, settings.dilation)
+        return torch.where(_one_end(hidden, settings.dilation), near, similar)
+
+
+def _hidden_cells(lab: Tensor, batch: Batch, stride: int, hidden_below: float) -> Tensor:
+    """Cells in boxes of objects with so little contrast of colours: (B, h, w) bool."""
+    size = (lab.shape[-2], lab.shape[-1])
+    boxes = [one.boxes for one in batch.targets]
+    counts = [len(one) for one in boxes]
+    image_index = torch.arange(len(boxes), device=lab.device).repeat_interleave(
+        torch.tensor(counts, device=lab.device), output_size=sum(counts)
+    )
+    contrast = color_contrast(
+        lab, outside_boxes(batch, size), torch.cat(boxes), image_index, stride
+    )
+    hides = (contrast <= hidden_below).split(counts)
+    return cells_in_boxes([all_[few] for all_, few in zip(boxes, hides, strict=True)], stride, size)
+
+
+def _one_end(cells: Tensor, dilation: int) -> Tensor:
+    """Edges with at least one end in `cells`: (B, h, w) bool to (B, 8, h, w) bool."""
+    steps = ((dy * dilation, dx * dilation) for dy, dx in NEIGHBORS)
+    return torch.stack([cells | shifted(cells, step) for step in steps], dim=1)
 
 
 def _on_grid(features: Tensor, lab: Tensor) -> Tensor:

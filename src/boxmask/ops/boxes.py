@@ -1,5 +1,7 @@
 """Box coding, and what torchvision.ops lacks."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -73,3 +75,29 @@ def paired_iou(first: Tensor, second: Tensor) -> Tensor:
     first_area = (first[:, 2:] - first[:, :2]).clamp(min=0).prod(dim=-1)
     second_area = (second[:, 2:] - second[:, :2]).clamp(min=0).prod(dim=-1)
     return intersection / (first_area + second_area - intersection).clamp(min=TINY)
+
+
+def cells_in_boxes(boxes: Sequence[Tensor], stride: int, size: tuple[int, int]) -> Tensor:
+    """Cells whose centre lies in a box of their image.
+
+    Corners are counted and summed up, so that a thousand boxes cost no more than one.
+
+    Args:
+        boxes: (N_i, 4) x1, y1, x2, y2 in pixels, one tensor for each of the B images.
+        stride: side of a cell in pixels.
+        size: (h, w) cells.
+
+    Returns:
+        (B, h, w) bool.
+    """
+    height, width = size
+    corners = torch.zeros(
+        (len(boxes), height + 1, width + 1), dtype=torch.int64, device=boxes[0].device
+    )
+    for image, sides in enumerate(boxes):
+        ends = (sides / stride - 0.5).ceil().long().clamp(min=0)  # first centre inside
+        x1, x2 = ends[:, 0].clamp(max=width), ends[:, 2].clamp(max=width)
+        y1, y2 = ends[:, 1].clamp(max=height), ends[:, 3].clamp(max=height)
+        for y, x, sign in ((y1, x1, 1), (y1, x2, -1), (y2, x1, -1), (y2, x2, 1)):
+            corners[image].index_put_((y, x), torch.full_like(x, sign), accumulate=True)
+    return corners.cumsum(1).cumsum(2)[:, :height, :width] > 0

@@ -41,6 +41,9 @@ class SIMSettings(BoxInstSettings):
     """Knobs of SIM. "Code" is what was published, where it differs from the paper.
 
     Attributes:
+        pairwise_contrast: an object hides if its colours are nearer than this to those around its
+            box, in LAB units. The next two are for hidden objects; colours alone decide at others.
+            inf: every object hides. Paper and code: none does.
         pairwise_features: neighbours of one colour must agree if their features are nearer than
             this. They are those of the backbone's layers that never learn, in units in which
             unrelated ones are 1.4 apart. 0 looks at colours alone, as the paper does. Code: mask
@@ -81,6 +84,7 @@ class SIMSettings(BoxInstSettings):
             recipe's. Paper: 0.9999.
     """
 
+    pairwise_contrast: float = 4.0
     pairwise_features: float = 1.2
     pairwise_reach: float = 15.0
     warmup: float = 0.3
@@ -155,7 +159,9 @@ def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses
             color_threshold=settings.pairwise_color,
             dilation=settings.pairwise_dilation,
             gate=AppearanceGate(
-                color_reach=settings.pairwise_reach, feature_reach=settings.pairwise_features
+                color_reach=settings.pairwise_reach,
+                feature_reach=settings.pairwise_features,
+                hidden_below=settings.pairwise_contrast,
             ),
         )
     pasting = settings.paste_probability > 0
