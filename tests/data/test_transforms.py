@@ -10,6 +10,7 @@ from boxmask.data.transforms import (
     AugmentationSettings,
     Sample,
     augment,
+    crop,
     flip_horizontally,
     resize_short_side,
 )
@@ -165,3 +166,87 @@ def test_settings_out_of_range():
         AugmentationSettings(smallest_scale=1.2)
     with pytest.raises(ValueError, match="smallest_scale: expected more than 0"):
         AugmentationSettings(smallest_scale=0.0)
+
+
+def disc_of(size, center, radius):
+    """A picture with one disc, and the disc's box."""
+    y, x = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
+    mask = ((y - center[0]) ** 2 + (x - center[1]) ** 2 <= radius**2)[None]
+    boxes = boxes_of_masks(mask)
+    return Sample(
+        image=torch.randint(0, 256, (3, *size), dtype=torch.uint8),
+        targets=replace(
+            Targets.from_boxes(boxes, torch.zeros(1, dtype=torch.long)),
+            masks=mask,
+            trusted=torch.ones(1, dtype=torch.bool),
+        ),
+    )
+
+
+@given(
+    st.tuples(st.integers(20, 59), st.integers(20, 79)),
+    st.integers(0, 50),
+    st.integers(0, 60),
+    st.integers(10, 60),
+)
+def test_tight_axes_of_cropped_boxes_fit_the_masks(center, top, left, side):
+    sample = disc_of((80, 100), center, 20)
+    found = crop(sample, top, left, side)
+    assert torch.equal(found.image, sample.image[:, top : top + side, left : left + side])
+    for box, (along_x, along_y), mask in zip(
+        found.targets.boxes, found.targets.tight, found.targets.masks, strict=True
+    ):
+        x1, y1, x2, y2 = boxes_of_masks(mask[None])[0].tolist()
+        if along_x:
+            assert [x1, x2] == box[[0, 2]].tolist()
+        if along_y:
+            assert [y1, y2] == box[[1, 3]].tolist()
+
+
+def test_a_cut_at_one_side_leaves_the_other_axis_unknown():
+    sample = sample_of((60, 60), [[10, 10, 40, 30], [30, 40, 50, 60]])
+    found = crop(sample, 0, 20, 60).targets
+    assert found.boxes.tolist() == [[0, 10, 20, 30], [10, 40, 30, 60]]
+    assert found.tight.tolist() == [[True, False], [True, True]]
+
+
+def test_objects_that_are_nearly_out_of_sight_are_left_out():
+    sample = sample_of((60, 60), [[0, 0, 50, 10], [0, 20, 40, 30]])
+    found = crop(sample, 0, 38, 60).targets  # 12 of 50 and 2 of 40 columns are left
+    assert found.labels.tolist() == [0]
+    assert found.masks.shape == (1, 60, 22)
+
+
+def test_crops_know_boxes_alone():
+    with_masks = sample_of((90, 120), [[10, 20, 60, 70], [50, 0, 120, 90]])
+    without = replace(
+        with_masks, targets=replace(with_masks.targets, masks=None, trusted=torch.zeros(2).bool())
+    )
+    settings = AugmentationSettings(image_size=50, crop=1.28, smallest_scale=0.5, largest_scale=2)
+    for seed in range(20):
+        first, second = (variant(seed, settings, one) for one in (with_masks, without))
+        assert torch.equal(first.image, second.image)
+        assert torch.equal(first.targets.boxes, second.targets.boxes)
+        assert torch.equal(first.targets.tight, second.targets.tight)
+
+
+def test_sizes_of_crops():
+    sample = sample_of((90, 120), [[10, 20, 60, 70]])
+    settings = AugmentationSettings(image_size=50, crop=1.28, smallest_scale=0.1, largest_scale=2)
+    assert settings.crop_side == 64
+    sizes = {variant(seed, settings, sample).image_size for seed in range(60)}
+    assert (64, 64) in sizes  # a window of a larger picture
+    assert max(max(size) for size in sizes) == 64
+    small = min(sizes)
+    assert small[1] < 20
+    assert small[0] / small[1] == pytest.approx(0.75, abs=0.1)  # whole, however small
+
+
+def test_a_hidden_mask_is_not_trusted():
+    sample = sample_of((60, 60), [[10, 10, 40, 40]])
+    sample.targets.masks[0, :, 20:] = False
+    found = crop(sample, 0, 25, 60).targets
+    assert len(found) == 1
+    assert not found.trusted.any()
+    with pytest.raises(ValueError, match="crop: expected 0 or more, got -1"):
+        AugmentationSettings(crop=-1)

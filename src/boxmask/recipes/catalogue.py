@@ -107,14 +107,16 @@ def model_facts(model: NamedModel, num_classes: int = 80) -> ModelFacts:
 
 def _training(recipe: Recipe) -> str:
     optimizer, sizes = recipe.optimizer, recipe.augmentation
-    low, high = (
-        round(sizes.image_size * scale) for scale in (sizes.smallest_scale, sizes.largest_scale)
-    )
+    low, high = sizes.smallest_scale, sizes.largest_scale
+    if sizes.crop_side:
+        pictures = f"crops of {sizes.crop_side} px scaled by {low:g}-{high:g}"
+    else:
+        pictures = f"{round(sizes.image_size * low)}-{round(sizes.image_size * high)} px"
     name = {"sgd": "SGD", "adamw": "AdamW"}[optimizer.name]
     words = [
         f"{name}, {optimizer.learning_rate:g} for {optimizer.base_batch} pictures",
         f"weight decay {optimizer.weight_decay:g}",
-        f"{low}-{high} px",
+        pictures,
         f"{recipe.pictures_seen} pictures",
     ]
     if optimizer.backbone_factor != 1:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from boxmask.backbones.backbone import BackboneSettings
+from boxmask.data.transforms import AugmentationSettings
 from boxmask.detectors.mask2former import Mask2FormerSettings
 from boxmask.detectors.query_masks import QuerySettings
 from boxmask.engine.optimizer import OptimizerSettings
@@ -36,9 +37,11 @@ SMALL: dict[str, Any] = {
     **LIGHT,
     "optimizer": OptimizerSettings(learning_rate=5e-4, clip_norm=1.0),
 }
-# Published pictures are also cropped, from a wider range of sizes.
 PUBLISHED: dict[str, Any] = {
     **LARGE,
+    "augmentation": AugmentationSettings(
+        image_size=800, crop=1024 / 800, smallest_scale=0.1, largest_scale=2.0
+    ),
     "optimizer": OptimizerSettings(
         name="adamw", learning_rate=1e-4, base_batch=16, weight_decay=0.05, schedule="step",
         backbone_factor=0.1, warmup=0.0, milestones=(0.889, 0.963), clip_norm=0.01,
