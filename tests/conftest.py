@@ -1,5 +1,6 @@
 """What all tests share: the slow references, fixed seeds, and GPU tests that wait for a GPU."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from hypothesis import settings
 
 # `references` is a folder of loops that several tests compare with.
 sys.path.insert(0, str(Path(__file__).parent))
+
+# Without a GPU, Triton's kernels run in its interpreter.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # The same examples every time, and no limit on their time: machines differ.
 settings.register_profile("boxmask", deadline=None, derandomize=True, max_examples=40)

@@ -7,8 +7,9 @@ import sys
 import pytest
 import torch
 
-from boxmask.ops.dynamic_mask import _three_layers, dynamic_mask_logits, num_dynamic_parameters
+from boxmask.ops.dynamic_mask import dynamic_mask_logits, num_dynamic_parameters
 from boxmask.ops.dynamic_mask_cpu import BLOCK, FusedThreeLayers, _shares
+from references import mask_heads as reference
 
 
 @pytest.fixture(params=[1, 3], autouse=True)
@@ -19,66 +20,34 @@ def threads(request):
     torch.set_num_threads(before)
 
 
-def case(counts, cells, features=16, scale=1.0):
-    total, num_rows = sum(counts), features + 3
-    rows = torch.randn(len(counts), num_rows, cells)
-    shapes = ((total, 8, num_rows), (total, 8, 8), (total, 1, 8), (total, 8), (total, 1))
-    return [one.mul_(scale).requires_grad_() for one in (rows, *map(torch.randn, shapes))]
-
-
-def gradients(logits, inputs, down):
-    return torch.autograd.grad(logits, inputs, down.to(logits.dtype))
+def compiled(inputs, counts):
+    return FusedThreeLayers.apply(*inputs, counts)
 
 
 @pytest.mark.parametrize("counts", [(5,), (1, 4), (0, 3, 0), (1,)])
 @pytest.mark.parametrize("cells", [1, 37 * 53, BLOCK, 2 * BLOCK + 1])
 @pytest.mark.parametrize("features", [16, 4])
 def test_equals_the_plain_form(counts, cells, features):
-    inputs = case(counts, cells, features)
-    exact = [one.detach().double().requires_grad_() for one in inputs]
-    ours = FusedThreeLayers.apply(*inputs, counts)
-    expected = _three_layers(exact[0], exact[1:], counts)
-    torch.testing.assert_close(ours, expected.float(), rtol=1e-4, atol=1e-3)
-    down = torch.randn_like(ours)
-    mine, theirs = gradients(ours, inputs, down), gradients(expected, exact, down)
-    for one, other in zip(mine, theirs, strict=True):
-        assert one.shape == other.shape
-        size = max(float(other.abs().max()), 1.0)
-        torch.testing.assert_close(one / size, other.float() / size, rtol=1e-4, atol=1e-5)
+    reference.assert_equal_to_exact(compiled, counts, cells, features)
 
 
 def test_no_objects():
-    inputs = case((0, 0), 50)
-    logits = FusedThreeLayers.apply(*inputs, (0, 0))
-    assert logits.shape == (0, 50)
-    for one, given in zip(gradients(logits, inputs, torch.zeros(0, 50)), inputs, strict=True):
-        assert one.shape == given.shape
-        assert not one.any()
+    reference.assert_nothing_from_no_objects(compiled)
 
 
 def test_large_numbers_stay_finite_and_right():
-    inputs = case((3,), 300, scale=100.0)
-    ours = FusedThreeLayers.apply(*inputs, (3,))
-    expected = _three_layers(inputs[0].double(), [one.double() for one in inputs[1:]], (3,))
-    assert ours.isfinite().all()
-    size = expected.abs().max()
-    torch.testing.assert_close(ours / size, (expected / size).float(), rtol=1e-3, atol=1e-5)
+    reference.assert_large_numbers_right(compiled)
 
 
 @pytest.mark.parametrize("which", range(6))
 def test_a_nan_is_not_swallowed(which):
-    """Training stops on one, so it must reach the loss."""
-    inputs = [one.detach().clone() for one in case((2,), 40)]
-    inputs[which].view(-1)[0] = torch.nan
-    assert FusedThreeLayers.apply(*inputs, (2,)).isnan().any()
+    reference.assert_nan_kept(compiled, which)
 
 
 def test_the_same_numbers_every_time():
-    inputs = case((7, 2), 1000)
+    inputs = reference.case((7, 2), 1000)
     down = torch.randn(9, 1000)
-    first, second = (
-        gradients(FusedThreeLayers.apply(*inputs, (7, 2)), inputs, down) for _ in range(2)
-    )
+    first, second = (reference.gradients(compiled(inputs, (7, 2)), inputs, down) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one, other)
 

@@ -2,7 +2,8 @@
 
 The first layer is one matrix product a picture: relative coordinates are affine in x and y, so
 they fold into three more rows of the features (x, y, 1), and no feature is copied per object. On a
-CPU all three layers are one compiled pass, see `dynamic_mask_cpu.py`.
+CPU all three layers are one compiled pass, see `dynamic_mask_cpu.py`, and on a GPU one kernel where
+Triton runs, see `dynamic_mask_triton.py`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from boxmask.ops.fused import fused_kernels_run
+
 HIDDEN = 8  # channels between the layers, as published
-MOST_FEATURES = 16  # that the compiled form for CPUs can take
+MOST_FEATURES = 16  # that the compiled forms can take
 # Of a hidden layer of the objects that are looked at together: on other devices, and on a CPU.
 BYTES_TOGETHER = (2**28, 2**20)
 
@@ -95,24 +98,32 @@ def dynamic_mask_logits(
         ],
         dim=-1,
     )  # (K, 8, D + 3)
-    counts = torch.bincount(image_index, minlength=batch).tolist()
-    return _three_layers(rows, (first, w2, w3, b2, b3), counts).unflatten(-1, (height, width))
+    logits = three_layers(rows, (first, w2, w3, b2, b3), image_index)
+    return logits.unflatten(-1, (height, width))
 
 
-def _three_layers(rows: Tensor, layers: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+def three_layers(rows: Tensor, layers: Sequence[Tensor], image_index: Tensor) -> Tensor:
     """Logits (K, P) of objects sorted by image, from rows (B, D + 3, P)."""
-    compiled = rows.device.type == "cpu" and rows.dtype == torch.float32
-    if compiled and rows.shape[1] <= MOST_FEATURES + 3:
-        from boxmask.ops.dynamic_mask_cpu import FusedThreeLayers  # numba is slow to import
+    batch, num_rows, _ = rows.shape
+    compiled = rows.dtype == torch.float32 and num_rows <= MOST_FEATURES + 3
+    if compiled and fused_kernels_run(rows.device):
+        from boxmask.ops import dynamic_mask_triton  # Triton is not everywhere
 
-        return cast(Tensor, FusedThreeLayers.apply(rows, *layers, tuple(counts)))
+        images = torch.arange(batch + 1, device=rows.device)
+        starts = torch.searchsorted(image_index, images)
+        return cast(Tensor, dynamic_mask_triton.FusedThreeLayers.apply(rows, *layers, starts))
+    counts = torch.bincount(image_index, minlength=batch).tolist()
+    if compiled and rows.device.type == "cpu":
+        from boxmask.ops import dynamic_mask_cpu  # numba is slow to import
+
+        return cast(Tensor, dynamic_mask_cpu.FusedThreeLayers.apply(rows, *layers, tuple(counts)))
     parts = zip(*(one.split(list(counts)) for one in layers), strict=True)
-    logits = [_ThreeLayers.apply(rows[image], *part) for image, part in enumerate(parts)]
+    logits = [ThreeLayers.apply(rows[image], *part) for image, part in enumerate(parts)]
     return torch.cat(cast(list[Tensor], logits))
 
 
-class _ThreeLayers(torch.autograd.Function):
-    """The head of n objects of one picture, a few objects at a time.
+class ThreeLayers(torch.autograd.Function):
+    """The head of n objects of one picture in matrix products, a few objects at a time.
 
     What lies between the layers fits into a processor's cache and is never kept: the backward
     pass finds it anew, which is cheaper than writing it to memory and reading it back, and memory

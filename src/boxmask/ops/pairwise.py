@@ -6,7 +6,8 @@ For logits a and b, P(same) = p_a p_b + (1 - p_a)(1 - p_b), and
 
 with the gradient sigmoid(a) - sigmoid(a + b) for a. No tensor of all neighbours is written. On a
 CPU only the edges that count are looked at, a few percent of all where boxes are small. Elsewhere
-every edge is, on shifted views, because a list of edges would make the host wait for its length.
+every edge is, because a list of edges would make the host wait for its length: in one fused kernel
+where Triton runs, see `pairwise_triton.py`, else on shifted views.
 """
 
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from boxmask.ops.affinity import NEIGHBORS
+from boxmask.ops.fused import fused_kernels_run
 
 # One of each pair of opposite neighbours, with its index in NEIGHBORS.
 FORWARD = tuple(enumerate(NEIGHBORS))[len(NEIGHBORS) // 2 :]
@@ -43,7 +45,12 @@ def pairwise_sum(
 
     Source: BoxInst (CVPR 2021), equation 5.
     """
-    sums = listed_sum if logits.device.type == "cpu" else dense_sum
+    if logits.device.type == "cpu":
+        sums = listed_sum
+    elif fused_kernels_run(logits.device):
+        from boxmask.ops.pairwise_triton import fused_sum as sums  # Triton is not everywhere
+    else:
+        sums = dense_sum
     return sums(logits, similar, inside, image_index, dilation=dilation)
 
 

@@ -1,0 +1,81 @@
+"""Whether the fused kernels for GPUs can be used."""
+
+import warnings
+from functools import lru_cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+# The oldest NVIDIA architecture that Triton still compiles for.
+OLDEST = (7, 5)
+
+
+def fused_kernels_run(device: torch.device) -> bool:
+    """Whether Triton's kernels compile for a device and agree with the plain forms there.
+
+    They are tried once on a few numbers: a machine without a C compiler, which Triton needs, or
+    one on which a kernel is wrong, trains with the plain forms and is told so.
+    """
+    return device.type == "cuda" and find_spec("triton") is not None and _tried(device)
+
+
+@lru_cache
+def _tried(device: torch.device) -> bool:
+    if torch.version.cuda is not None and torch.cuda.get_device_capability(device) < OLDEST:
+        return False
+    try:
+        differences = [_difference_of_pairs(device), _difference_of_masks(device)]
+    except Exception as problem:  # noqa: BLE001: whatever a compiler may say
+        found = f"{type(problem).__name__}: {problem}".splitlines()[0]
+    else:
+        if max(differences) < 1e-3:
+            return True
+        found = f"results differ by {max(differences):.1e}"
+    warnings.warn(f"training without fused kernels on {device}: {found}", stacklevel=2)
+    return False
+
+
+def _difference_of_pairs(device: torch.device) -> float:
+    """Largest difference between both forms of the pairwise term."""
+    from boxmask.ops.pairwise import dense_sum
+    from boxmask.ops.pairwise_triton import fused_sum
+
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 24, 31, generator=random).to(device)
+    similar = (torch.rand(2, 8, 24, 31, generator=random) < 0.5).to(device)
+    inside = (torch.rand(3, 24, 31, generator=random) < 0.6).to(device)
+    image_index = torch.tensor([0, 1, 1], device=device)
+    found: list[tuple[Tensor, ...]] = []
+    for form in (fused_sum, dense_sum):
+        leaf = logits.clone().requires_grad_()
+        total, count = form(leaf, similar, inside, image_index, dilation=2)
+        found.append((total / count, count, *torch.autograd.grad(total / count, [leaf])))
+    return _largest_difference(found)
+
+
+def _difference_of_masks(device: torch.device) -> float:
+    """Largest difference between both forms of the dynamic mask head."""
+    from boxmask.ops.dynamic_mask import HIDDEN, ThreeLayers
+    from boxmask.ops.dynamic_mask_triton import FusedThreeLayers
+
+    random = torch.Generator().manual_seed(0)
+    shapes = [(1, 11, 150), (3, HIDDEN, 11), (3, HIDDEN, HIDDEN), (3, 1, HIDDEN), (3, HIDDEN)]
+    inputs = [torch.randn(*shape, generator=random).to(device) for shape in (*shapes, (3, 1))]
+    found: list[tuple[Tensor, ...]] = []
+    for fused in (True, False):
+        rows, *layers = leaves = [one.clone().requires_grad_() for one in inputs]
+        logits = (
+            FusedThreeLayers.apply(rows, *layers, torch.tensor([0, 3], device=device))
+            if fused
+            else ThreeLayers.apply(rows[0], *layers)
+        )
+        assert isinstance(logits, Tensor)
+        found.append((logits, *torch.autograd.grad(logits.square().mean(), leaves)))
+    return _largest_difference(found)
+
+
+def _largest_difference(found: list[tuple[Tensor, ...]]) -> float:
+    return max(
+        float((a - b).abs().max() / b.abs().max().clamp(min=1)) for a, b in zip(*found, strict=True)
+    )

@@ -1,0 +1,74 @@
+"""The kernels for GPUs, in Triton's interpreter where there is no GPU."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from references import mask_heads as reference
+
+pytest.importorskip("triton")
+
+from boxmask.ops.dynamic_mask_triton import BLOCK, FusedThreeLayers
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def fused(inputs, counts):
+    starts = torch.tensor([0, *counts]).cumsum(0)
+    found = FusedThreeLayers.apply(*(one.to(DEVICE) for one in inputs), starts.to(DEVICE))
+    return found.cpu()
+
+
+@pytest.mark.parametrize("counts", [(5,), (1, 4), (0, 3, 0)])
+@pytest.mark.parametrize(("cells", "features"), [(1, 16), (3 * 53, 16), (BLOCK, 4)])
+def test_equals_the_plain_form(counts, cells, features):
+    reference.assert_equal_to_exact(fused, counts, cells, features)
+
+
+def test_no_objects():
+    reference.assert_nothing_from_no_objects(fused)
+
+
+def test_large_numbers_stay_finite_and_right():
+    reference.assert_large_numbers_right(fused)
+
+
+@pytest.mark.parametrize("which", range(6))
+def test_a_nan_is_not_swallowed(which):
+    reference.assert_nan_kept(fused, which)
+
+
+SCRIPT = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from boxmask.ops import dynamic_mask_triton as head, pairwise_triton as pairwise
+
+def compiled(kernel, constants, **kinds):
+    names = kernel.arg_names
+    kinds |= {name: "constexpr" for name in constants}
+    signature = {name: kinds.get(name, "*fp32") for name in names}
+    constants = {(names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(kernel, signature, constants)
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
+
+numbers = {name: "i32" for name in ("num_rows", "cells", "height", "width", "blocks")}
+sides = {"BLOCK": head.BLOCK, "HIDDEN_SIDE": head.HIDDEN_SIDE, "ROWS_SIDE": head.ROWS_SIDE}
+for kernel in (head._forward, head._backward):
+    assert compiled(kernel, sides, starts="*i64", **numbers)
+masks = {name: "*u8" for name in ("similar", "inside")}
+sizes = {"DILATION": 2, "BLOCK": pairwise.BLOCK}
+assert compiled(pairwise._sum_and_gradient, sizes, image_index="*i64", **masks, **numbers)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton compiles on Linux")
+def test_kernels_compile_for_a_gpu(monkeypatch):
+    """To machine code, without a GPU: the interpreter takes what the compiler does not."""
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from boxmask.ops import fused
+
+pytest.importorskip("triton")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _tried_anew(monkeypatch):
+    """As on a GPU that is new enough."""
+    fused._tried.cache_clear()
+    monkeypatch.setattr(torch.version, "cuda", None)
+    yield
+    fused._tried.cache_clear()
+
+
+def test_kernels_that_agree_are_used(recwarn):
+    assert fused._tried(DEVICE)
+    assert not [one for one in recwarn if "without fused" in str(one.message)]
+
+
+def test_a_wrong_kernel_is_not_used(monkeypatch):
+    import boxmask.ops.pairwise_triton as kernels
+
+    right = kernels.fused_sum
+    monkeypatch.setattr(
+        kernels, "fused_sum", lambda logits, *rest, **more: right(logits * 1.1, *rest, **more)
+    )
+    with pytest.warns(UserWarning, match="training without fused kernels on .*: results differ by"):
+        assert not fused._tried(DEVICE)
+
+
+def test_a_machine_that_cannot_compile_trains_without(monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("Failed to find C compiler.\nMore words.")
+
+    monkeypatch.setattr("boxmask.ops.pairwise_triton.fused_sum", fails)
+    with pytest.warns(UserWarning, match=r"RuntimeError: Failed to find C compiler\.$"):
+        assert not fused._tried(DEVICE)
+
+
+def test_never_on_a_cpu():
+    assert not fused.fused_kernels_run(torch.device("cpu"))
