@@ -5,7 +5,13 @@ import json
 import pytest
 import torch
 
-from boxmask.benchmark.gauges import MEBI, peak_memory, resident_bytes
+from boxmask.benchmark.gauges import (
+    MEBI,
+    forget_largest,
+    largest_gigabytes,
+    peak_memory,
+    resident_bytes,
+)
 from boxmask.benchmark.hot_paths import HotPath
 from boxmask.benchmark.settings import FlowSettings, SpeedSettings, StepCase
 from boxmask.benchmark.speed import (
@@ -59,6 +65,16 @@ def test_memory_of_a_call_is_seen():
         return torch.ones(64 * MEBI // 4).sum()
 
     assert 48 < peak_memory(run, CPU) < 160
+
+
+@pytest.mark.skipif(resident_bytes() is None, reason="the system does not tell sizes")
+def test_largest_size_counts_anew():
+    torch.ones(512 * MEBI // 4).sum()  # large, and gone
+    forget_largest()
+    small = largest_gigabytes()
+    torch.ones(128 * MEBI // 4).sum()
+    large = largest_gigabytes()
+    assert 0.1 < large - small < 0.3
 
 
 def test_tables():

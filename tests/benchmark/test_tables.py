@@ -20,7 +20,8 @@ def test_cells_are_mean_and_standard_deviation_over_seeds():
     runs = [{"box_ap": 0.5, "mask_ap": 0.3}, {"box_ap": 0.6, "mask_ap": None}]
     last = table([("animals", "condinst-lite0", "boxinst", runs)]).splitlines()[-1]
     assert (
-        last == "| animals | condinst-lite0 | boxinst | 2 | 0.550 ± 0.071 | 0.300 | - | - | - | - |"
+        last
+        == "| animals | condinst-lite0 | boxinst | 2 | 0.550 ± 0.071 | 0.300 | - | - | - | - | - |"
     )
 
 
@@ -36,7 +37,9 @@ def test_missing_runs_are_trained_with_the_options_that_were_chosen(tmp_path):
 
     def train(data, *, out, say, **options):
         given.append((data, out.name, options))
-        return TrainedRun(dir=out, best=out, metrics={"box_ap": 0.5, "minutes": 2.4})
+        return TrainedRun(
+            dir=out, best=out, metrics={"box_ap": 0.5, "minutes": 2.4, "memory_gb": 1.26}
+        )
 
     settings = AccuracySettings(methods=("full",), seeds=(0, 3), epochs=7, out=tmp_path)
     text = measure(
@@ -50,7 +53,7 @@ def test_missing_runs_are_trained_with_the_options_that_were_chosen(tmp_path):
     assert text.splitlines()[-1].startswith(
         "| animals | condinst-lite0 | full | 2 | 0.500 ± 0.000 |"
     )
-    assert text.splitlines()[-1].endswith("| 2 ± 0 |")
+    assert text.splitlines()[-1].endswith("| 2.4 ± 0.0 | 1.3 ± 0.0 |")
 
 
 def test_data_sets_of_one_name_would_share_their_runs(tmp_path):

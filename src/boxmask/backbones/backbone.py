@@ -10,6 +10,7 @@ from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from boxmask.backbones.deformable import make_deformable
+from boxmask.backbones.folded_norms import fold_frozen_norms
 from boxmask.backbones.pretrained import (
     PACKAGES,
     check_reachable,
@@ -86,6 +87,8 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self._freeze()
         self.train()  # frozen norms take their mode now: nobody may call train() later
+        if settings.frozen_norm:
+            fold_frozen_norms(self.body)
         self.num_frozen = count_frozen(stages_of(self.body))
 
     def forward(

@@ -31,7 +31,9 @@ COLUMNS = {
     "label_iou": "label IoU",
     "fill": "fill",
     "minutes": "minutes",
+    "memory_gb": "memory GB",
 }
+DECIMALS = {"minutes": 1, "memory_gb": 1}  # others have three
 
 
 def measure(
@@ -83,7 +85,7 @@ def table(rows: Sequence[tuple[str, str, str, Sequence[Metrics]]]) -> str:
     lines = []
     for data, model, method, found in rows:
         cells = [
-            score_cell([metrics.get(name) for metrics in found], 0 if name == "minutes" else 3)
+            score_cell([metrics.get(name) for metrics in found], DECIMALS.get(name, 3))
             for name in COLUMNS
         ]
         lines.append([data, model, method, str(len(found)), *cells])

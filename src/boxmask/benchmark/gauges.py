@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,29 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
     watcher.join()
     del kept
     return (largest - before) / MEBI
+
+
+def forget_largest() -> None:
+    """From now on `largest_gigabytes` counts anew, where the system lets it."""
+    give_back_memory()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def largest_gigabytes() -> float | None:
+    """Most memory that was in use at once: of the GPU if there is one, else of this process.
+
+    Processes that read pictures are not counted. None where the system does not tell.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    file = Path("/proc/self/status")
+    if not file.is_file():
+        return None
+    lines = dict(line.split(":", 1) for line in file.read_text(encoding="utf-8").splitlines())
+    return int(lines["VmHWM"].split()[0]) * 1024 / 1e9
 
 
 def give_back_memory() -> None:

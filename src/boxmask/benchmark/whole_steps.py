@@ -137,8 +137,8 @@ def _training(method: str, model: str, device: torch.device) -> _Training:
     recipe = build_recipe(
         model, "sim" if method == "sim" else "boxinst", NUM_CLASSES, pretrained=False
     )
-    # Stages are frozen with pretrained weights only; a step must cost what it costs with them.
-    backbone = replace(recipe.detector.backbone, frozen_stages=2)
+    # A step must cost what it costs with pretrained weights: these freeze stages and norms.
+    backbone = replace(recipe.detector.backbone, frozen_stages=2, frozen_norm=True)
     recipe = replace(recipe, detector=replace(recipe.detector, backbone=backbone))
     detector = recipe.detector.build()
     step = TrainingStep(detector, recipe.build_objective(total_steps=1000)).to(device).train()
