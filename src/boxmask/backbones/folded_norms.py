@@ -5,7 +5,7 @@ weights it costs nothing, where on its own it reads and writes a whole map, forw
 and keeps one for the backward pass.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.layers import BatchNormAct2d, Conv2dSame, conv2d_same
@@ -38,10 +38,8 @@ class _SameWithNorm(_WithNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolution and norm."""
-        weight, bias = self.folded()
-        return conv2d_same(
-            input, weight, bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        own = cast(Any, self)  # timm's types are narrower than torch's
+        return conv2d_same(input, *self.folded(), own.stride, own.padding, own.dilation, own.groups)
 
 
 class _DoneNorm(nn.BatchNorm2d):
