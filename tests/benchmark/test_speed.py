@@ -103,8 +103,9 @@ def test_rates_are_those_of_a_machine():
     assert rates.flops_per_second > 1e8
 
 
-def test_steps_of_both_methods_are_timed():
-    case = StepCase(batch=2, size=(64, 64), num_objects=2)
+@pytest.mark.parametrize("bf16", [False, True])
+def test_steps_of_both_methods_are_timed(bf16):
+    case = StepCase(batch=2, size=(64, 64), num_objects=2, bf16=bf16)
     steps = time_steps(case, 1, CPU)
     assert [one.method for one in steps] == ["boxinst", "sim"]
     for one in steps:

@@ -131,6 +131,7 @@ def _fit(run: _Run) -> None:
             batch=recipe.batch,
             average_decay=recipe.average_decay,
             seed=options.seed,
+            fused=plan.precision == "32-true",
         ),
     )
     trainer = pl.Trainer(

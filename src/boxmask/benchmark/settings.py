@@ -205,12 +205,19 @@ class StepCase:
         batch: pictures.
         size: (height, width) in pixels, multiples of 32.
         num_objects: objects of a picture.
+        bf16: mixed precision, as `--precision bf16`; else 32 bits.
     """
 
     model: str = "condinst-lite0"
     batch: int = 4
     size: tuple[int, int] = (320, 416)
     num_objects: int = 4
+    bf16: bool = False
+
+    @property
+    def title(self) -> str:
+        """The model, and its precision where that is not 32 bits."""
+        return f"{self.model}, bf16" if self.bf16 else self.model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,9 +272,16 @@ class SpeedSettings:
         return (
             StepCase(),
             large,
+            replace(large, bf16=True),
             replace(large, batch=1, size=(640, 640), num_objects=16),
             StepCase(batch=1, size=(800, 800), num_objects=1000),
         )
+
+    @property
+    def gpu_step_cases(self) -> tuple[StepCase, ...]:
+        """Whole training steps that only a GPU takes: a published batch at published size."""
+        size = (480, 640) if self.quick else (800, 800)
+        return (StepCase(model="condinst-r50", batch=16, size=size, num_objects=8, bf16=True),)
 
     @property
     def step_repeats(self) -> int:

@@ -93,10 +93,11 @@ def measure(settings: SpeedSettings | None = None, *, say: Say = print) -> list[
                 continue
             found.append(measure_path(path, device, rates, repeats=settings.repeats))
     say("\n" + path_table(found))
+    step_cases = settings.step_cases
+    if device.type == "cuda":
+        step_cases += settings.gpu_step_cases
     steps = [
-        times
-        for case in settings.step_cases
-        for times in time_steps(case, settings.step_repeats, device)
+        times for case in step_cases for times in time_steps(case, settings.step_repeats, device)
     ]
     say("\n" + step_table(steps))
     flows = measure_flows(settings.flows, device)
@@ -194,7 +195,7 @@ def step_table(steps: Sequence[StepTimes]) -> str:
         base = next(other for other in steps if other.case == case)
         rows.append(
             [
-                case.model,
+                case.title,
                 one.method,
                 f"{case.batch} x {case.size[0]} x {case.size[1]}",
                 str(case.num_objects),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from boxmask.benchmark.gauges import peak_memory, seconds
 from boxmask.benchmark.settings import StepCase
+from boxmask.box_supervision.weak_loss import LossContext
 from boxmask.engine.optimizer import build_optimizer
 from boxmask.engine.teacher import MovingAverage
 from boxmask.engine.training_step import TrainingStep
@@ -47,10 +48,16 @@ class _Training:
     step: TrainingStep
     average: MovingAverage
     optimizer: torch.optim.Optimizer
+    bf16: bool
+
+    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], LossContext]:
+        """The losses, in the case's precision."""
+        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.step(batch, PROGRESS, self.average.model)
 
     def run(self, batch: Batch) -> None:
         """Forward, backward, and everything that moves."""
-        losses, context = self.step(batch, PROGRESS, self.average.model)
+        losses, context = self.forward(batch)
         torch.stack(list(losses.values())).sum().backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -60,7 +67,7 @@ class _Training:
     def weak_losses(self, batch: Batch) -> Callable[[], None]:
         """The weak losses of a batch, forward and backward, cut off from the detector."""
         with torch.no_grad():
-            _, context = self.step(batch, PROGRESS, self.average.model)
+            _, context = self.forward(batch)
 
         def run() -> None:
             leaf = context.student.logits.detach().requires_grad_()
@@ -80,7 +87,7 @@ def time_steps(case: StepCase, repeats: int, device: torch.device) -> list[StepT
         repeats: steps that count.
         device: where.
     """
-    trainings = {method: _training(method, case.model, device) for method in METHODS}
+    trainings = {method: _training(method, case, device) for method in METHODS}
     times: dict[str, list[float]] = {method: [] for method in METHODS}
     for number in range(-2, repeats):  # the first two warm up and find prototypes
         batch = drawn_batch(case, seed=number + 2).to(device)
@@ -132,10 +139,10 @@ def drawn_batch(case: StepCase, seed: int) -> Batch:
     )
 
 
-def _training(method: str, model: str, device: torch.device) -> _Training:
+def _training(method: str, case: StepCase, device: torch.device) -> _Training:
     torch.manual_seed(0)
     recipe = build_recipe(
-        model, "sim" if method == "sim" else "boxinst", NUM_CLASSES, pretrained=False
+        case.model, "sim" if method == "sim" else "boxinst", NUM_CLASSES, pretrained=False
     )
     # A step must cost what it costs with pretrained weights: these freeze stages and norms.
     backbone = replace(recipe.detector.backbone, frozen_stages=2, frozen_norm=True)
@@ -145,5 +152,6 @@ def _training(method: str, model: str, device: torch.device) -> _Training:
     return _Training(
         step=step,
         average=MovingAverage(detector, recipe.average_decay).to(device),
-        optimizer=build_optimizer(detector, recipe.optimizer, recipe.batch),
+        optimizer=build_optimizer(detector, recipe.optimizer, recipe.batch, fused=True),
+        bf16=case.bf16,
     )

@@ -32,12 +32,14 @@ class ModuleSettings:
         batch: pictures of one optimizer step, all processes together.
         average_decay: of the moving average, in 0..1.
         seed: of everything random inside a step.
+        fused: see `build_optimizer`.
     """
 
     optimizer: OptimizerSettings
     batch: int
     average_decay: float
     seed: int = 0
+    fused: bool = False
 
 
 class TrainingModule(pl.LightningModule):
@@ -101,7 +103,9 @@ class TrainingModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer with a rate that follows the share of the run."""
         settings = self.settings.optimizer
-        optimizer = build_optimizer(self.step.detector, settings, self.settings.batch)
+        optimizer = build_optimizer(
+            self.step.detector, settings, self.settings.batch, fused=self.settings.fused
+        )
         factor = rate_factor(settings, int(self.trainer.estimated_stepping_batches))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {

@@ -43,9 +43,17 @@ class OptimizerSettings:
 
 
 def build_optimizer(
-    model: nn.Module, settings: OptimizerSettings, batch: int
+    model: nn.Module, settings: OptimizerSettings, batch: int, *, fused: bool = False
 ) -> torch.optim.Optimizer:
-    """An optimizer over the model's learning weights; `model.backbone` has its own rate."""
+    """An optimizer over the model's learning weights; `model.backbone` has its own rate.
+
+    Args:
+        model: what learns.
+        settings: see `OptimizerSettings`.
+        batch: pictures of a step, all processes together.
+        fused: touch each number once in a step. Lightning cannot clip gradients before such a step
+            in mixed precision.
+    """
     rate = settings.scaled_rate(batch)
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -61,8 +69,8 @@ def build_optimizer(
         for (in_backbone, decays), members in groups.items()
     ]
     if settings.name == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, momentum=0.9)
-    return torch.optim.AdamW(parameters, lr=rate)
+        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, fused=fused)
+    return torch.optim.AdamW(parameters, lr=rate, fused=fused)
 
 
 def rate_factor(settings: OptimizerSettings, total_steps: int) -> Callable[[int], float]:
