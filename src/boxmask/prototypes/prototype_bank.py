@@ -28,7 +28,7 @@ class PrototypeSettings:
     epsilon: float = 0.05
     tolerance: float = 1e-3
     max_iterations: int = 100
-    max_pixels: int = 4096
+    max_pixels: int = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
