@@ -36,6 +36,20 @@ def test_a_list_gives_a_list(model, shapes):
     assert len(model.predict(paths[0], threshold=1.0)) == 0
 
 
+def test_a_folder_gives_each_picture_with_its_path(model, shapes, tmp_path):
+    (tmp_path / "deeper").mkdir()
+    for name in ("b.png", "deeper/a.png"):
+        (tmp_path / name).write_bytes((shapes / "images" / "val_0000.png").read_bytes())
+    (tmp_path / "notes.txt").write_text("no picture")
+    found = dict(model.predict_folder(tmp_path, threshold=0.05))
+    assert list(found) == [tmp_path / "b.png", tmp_path / "deeper" / "a.png"]
+    expected = model.predict(tmp_path / "b.png", threshold=0.05)
+    np.testing.assert_array_equal(found[tmp_path / "b.png"].mask, expected.mask)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="there is no picture and no video"):
+        next(model.predict_folder(tmp_path / "empty"))
+
+
 def test_masks_for_given_boxes(model, shapes):
     boxes = np.array([[5, 6, 30, 40], [0, 0, 64, 48], [10.2, 10.2, 10.4, 10.3], [-3, 4, 9, 60]])
     found = model.masks_for(shapes / "images" / "val_0000.png", boxes, labels=[2, 0, 1, 1])
@@ -68,6 +82,8 @@ def test_a_model_must_be_trained_once(model, run):
         model.train("anything")
     with pytest.raises(UserError, match="no such run"):
         BoxMask("nowhere")
+    with pytest.raises(UserError, match="not trained yet"):
+        BoxMask("solov2-lite0").masks_for(np.zeros((8, 8, 3), dtype=np.uint8), [])
     with pytest.raises(UserError, match="device"):
         BoxMask(run, device="abacus")
 

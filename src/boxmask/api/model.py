@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -14,6 +15,7 @@ from PIL import Image
 
 from boxmask.api.finder import Finder
 from boxmask.api.options import Method
+from boxmask.api.sources import find_source
 from boxmask.data.box_pixels import pixels_of_box
 from boxmask.data.masks import decode_segmentation
 from boxmask.data.pictures import read_picture
@@ -21,6 +23,7 @@ from boxmask.detectors.given_boxes import each_box_mask
 from boxmask.errors import UserError
 from boxmask.evaluation.coco_ap import FoundObjects
 from boxmask.labeler.object_masks import object_mask
+from boxmask.recipes.models import is_model_name
 from boxmask.recipes.saved_model import load_model
 from boxmask.structures import Targets
 
@@ -57,7 +60,7 @@ class BoxMask:
         self.method: Method = method
         self._name = str(run_or_weights)
         self._finder: Finder | None = None
-        if Path(run_or_weights).exists() or not self._name.startswith("condinst-"):
+        if Path(run_or_weights).exists() or not is_model_name(self._name):
             self._finder = Finder(load_model(Path(run_or_weights)), device)
 
     @property
@@ -109,6 +112,25 @@ class BoxMask:
         if isinstance(picture, Sequence) and not isinstance(picture, str):
             return [self._found(one, threshold) for one in picture]
         return self._found(picture, threshold)
+
+    def predict_folder(
+        self, folder: str | PathLike[str], threshold: float = 0.3
+    ) -> Iterator[tuple[Path, sv.Detections]]:
+        """Finds objects in all pictures of a folder, one after another.
+
+        Args:
+            folder: a folder, looked through with all its own folders, or a pattern such as
+                "shots/*.jpg". Videos are left out.
+            threshold: least score, in 0..1.
+
+        Yields:
+            Path of each picture, sorted, and what `predict` gives for it.
+
+        Raises:
+            UserError: If there is no picture, or one cannot be read.
+        """
+        for path in find_source(os.fspath(folder)).pictures:
+            yield path, self._found(path, threshold)
 
     def masks_for(self, picture: Given, boxes: Any, labels: Any = None) -> sv.Detections:
         """The mask of each given box: one a box, in order, inside its box, none empty.

@@ -37,6 +37,12 @@ assert BACKBONES["lite0"] == DEFAULT_BACKBONE
 DEFORM_INTERVAL = 3
 
 
+def is_model_name(name: str) -> bool:
+    """Whether a word starts as the names of models do: an architecture and a dash."""
+    architecture, dash, _ = name.partition("-")
+    return bool(dash) and architecture in ARCHITECTURES
+
+
 def build_recipe(
     model: str,
     method: Method,
@@ -59,7 +65,7 @@ def build_recipe(
         UserError: If the model's name is not known.
     """
     architecture, _, rest = model.partition("-")
-    if architecture not in ARCHITECTURES or not rest:
+    if not is_model_name(model) or not rest:
         names = ", ".join(f"{name}-lite0" for name in ARCHITECTURES)
         raise UserError(
             f"no model is called {model!r}",
