@@ -70,9 +70,10 @@ def test_eight_pictures_are_learned_by_heart(model, tmp_path):
         pretrained=False,
         adjust=quick,
         image_size=128,
-        epochs=150,
-        batch=4,
+        epochs=60,
+        batch=2,
         workers=0,
+        precision="bf16",
         out=tmp_path / "run",
     )
     assert run.metrics["mask_ap50"] > 0.9
