@@ -179,7 +179,7 @@ def _training_data(run: _Run) -> TrainingData:
             batch_size=run.plan.part,
             num_workers=free_workers(options.workers, options.devices),
             seed=options.seed,
-            pin_memory=options.accelerator != "cpu" and run.plan.precision != "32-true",
+            pin_memory=options.accelerator != "cpu" and torch.cuda.is_available(),
         ),
     )
 
