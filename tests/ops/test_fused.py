@@ -32,6 +32,32 @@ def test_a_wrong_kernel_is_not_used(monkeypatch):
         assert not fused._tried(DEVICE)
 
 
+@pytest.mark.parametrize("which", ["loss", "gradient"])
+def test_a_nan_is_no_agreement(monkeypatch, which):
+    import boxmask.ops.pairwise_triton as kernels
+
+    right = kernels.fused_sum
+
+    def wrong(logits, *rest, **more):
+        total, count = right(logits, *rest, **more)
+        zero = logits.sum() * 0
+        return total + (torch.nan if which == "loss" else zero.sqrt() * 0), count
+
+    monkeypatch.setattr(kernels, "fused_sum", wrong)
+    with pytest.warns(UserWarning, match="results differ by inf"):
+        assert not fused._tried(DEVICE)
+
+
+@pytest.mark.parametrize(
+    "surroundings",
+    [torch.no_grad, torch.inference_mode, lambda: torch.autocast(DEVICE.type, torch.bfloat16)],
+)
+def test_where_the_first_call_comes_from_does_not_matter(surroundings):
+    """Else a program that labels first, or trains in bf16, would never use the kernels."""
+    with surroundings():
+        assert fused._tried(DEVICE)
+
+
 def test_a_machine_that_cannot_compile_trains_without(monkeypatch):
     def fails(*_, **__):
         raise RuntimeError("Failed to find C compiler.\nMore words.")

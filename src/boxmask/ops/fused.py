@@ -9,6 +9,8 @@ from torch import Tensor
 
 # The oldest NVIDIA architecture that Triton still compiles for.
 OLDEST = (7, 5)
+# Between both forms of values and gradients, relative to the largest of them or to 1.
+LARGEST_DIFFERENCE = 1e-3
 
 
 def fused_kernels_run(device: torch.device) -> bool:
@@ -24,14 +26,17 @@ def fused_kernels_run(device: torch.device) -> bool:
 def _tried(device: torch.device) -> bool:
     if torch.version.cuda is not None and torch.cuda.get_device_capability(device) < OLDEST:
         return False
+    # The first call may come from labelling, without gradients, or from a step in bf16.
+    exactly = torch.autocast(device.type, enabled=False)
     try:
-        differences = [_difference_of_pairs(device), _difference_of_masks(device)]
+        with torch.inference_mode(mode=False), torch.enable_grad(), exactly:
+            difference = max(_difference_of_pairs(device), _difference_of_masks(device))
     except Exception as problem:  # noqa: BLE001: whatever a compiler may say
         found = f"{type(problem).__name__}: {problem}".splitlines()[0]
     else:
-        if max(differences) < 1e-3:
+        if difference < LARGEST_DIFFERENCE:
             return True
-        found = f"results differ by {max(differences):.1e}"
+        found = f"results differ by {difference:.1e}"
     warnings.warn(f"training without fused kernels on {device}: {found}", stacklevel=2)
     return False
 
@@ -76,6 +81,8 @@ def _difference_of_masks(device: torch.device) -> float:
 
 
 def _largest_difference(found: list[tuple[Tensor, ...]]) -> float:
-    return max(
-        float((a - b).abs().max() / b.abs().max().clamp(min=1)) for a, b in zip(*found, strict=True)
+    """Infinite where a number is a NaN, which would pass as smaller or larger as it comes."""
+    differences = torch.stack(
+        [(a - b).abs().max() / b.abs().max().clamp(min=1) for a, b in zip(*found, strict=True)]
     )
+    return float(differences.nan_to_num(nan=torch.inf).max())
