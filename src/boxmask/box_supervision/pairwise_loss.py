@@ -126,7 +126,7 @@ def _hidden_cells(lab: Tensor, batch: Batch, stride: int, hidden_below: float) -
         lab, outside_boxes(batch, size), torch.cat(boxes), image_index, stride
     )
     hides = (contrast <= hidden_below).split(counts)
-    return cells_in_boxes([all_[few] for all_, few in zip(boxes, hides, strict=True)], stride, size)
+    return cells_in_boxes([one[few] for one, few in zip(boxes, hides, strict=True)], stride, size)
 
 
 def _one_end(cells: Tensor, dilation: int) -> Tensor:

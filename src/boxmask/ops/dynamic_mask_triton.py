@@ -37,15 +37,8 @@ class FusedThreeLayers(torch.autograd.Function):
     ) -> Tensor:
         """Logits (K, P).
 
-        Args:
-            ctx: for the backward pass.
-            rows: (B, R, P) inputs of each image, at most `MOST_ROWS` of them.
-            w1: (K, 8, R) first layer of each object.
-            w2: (K, 8, 8) second layer, with its biases b2 (K, 8).
-            w3: (K, 1, 8) third layer, with its biases b3 (K, 1).
-            b2: see w2.
-            b3: see w3.
-            starts: (B + 1,) int64, number of the first object of each image, and K.
+        Arguments as for `dynamic_mask_cpu.FusedThreeLayers`, with up to `MOST_ROWS` inputs; instead
+        of counts, starts (B + 1,) int64 are the number of the first object of each image, and K.
         """
         inputs = tuple(one.contiguous() for one in (rows, w1, w2, w3, b2, b3))
         ctx.save_for_backward(*inputs, starts)
@@ -98,19 +91,26 @@ def _hidden(tile, w1, w2, b2, each, num_rows, HIDDEN_SIDE: tl.constexpr, ROWS_SI
 
 
 @triton.jit
+def _inputs(
+    rows, num_rows, cells,
+    BLOCK: tl.constexpr, ROWS_SIDE: tl.constexpr,
+):  # fmt: skip
+    """A program's image, cells (BLOCK,), inputs (ROWS_SIDE, BLOCK), their places, which exist."""
+    image = tl.program_id(1).to(tl.int64)
+    cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    row = tl.arange(0, ROWS_SIDE)
+    places = (image * num_rows + row[:, None]) * cells + cell[None, :]
+    there_is = (row < num_rows)[:, None] & (cell < cells)[None, :]
+    return image, cell, tl.load(rows + places, mask=there_is, other=0.0), places, there_is
+
+
+@triton.jit
 def _forward(
     rows, w1, w2, w3, b2, b3, starts, logits, num_rows, cells,
     BLOCK: tl.constexpr, HIDDEN_SIDE: tl.constexpr, ROWS_SIDE: tl.constexpr,
 ) -> None:  # fmt: skip
-    cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    image = tl.program_id(1).to(tl.int64)
-    row = tl.arange(0, ROWS_SIDE)
+    image, cell, tile, _places, _there_is = _inputs(rows, num_rows, cells, BLOCK, ROWS_SIDE)
     out = tl.arange(0, HIDDEN_SIDE)
-    tile = tl.load(
-        rows + (image * num_rows + row[:, None]) * cells + cell[None, :],
-        mask=(row < num_rows)[:, None] & (cell < cells)[None, :],
-        other=0.0,
-    )
     for each in range(tl.load(starts + image), tl.load(starts + image + 1)):
         _, second, _, _ = _hidden(tile, w1, w2, b2, each, num_rows, HIDDEN_SIDE, ROWS_SIDE)
         weights = tl.load(w3 + each * 8 + out, mask=out < 8, other=0.0)
@@ -124,14 +124,10 @@ def _backward(
     num_rows, cells,
     BLOCK: tl.constexpr, HIDDEN_SIDE: tl.constexpr, ROWS_SIDE: tl.constexpr,
 ) -> None:  # fmt: skip
-    cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    image = tl.program_id(1).to(tl.int64)
+    image, cell, tile, places, there_is = _inputs(rows, num_rows, cells, BLOCK, ROWS_SIDE)
     row = tl.arange(0, ROWS_SIDE)
     out = tl.arange(0, HIDDEN_SIDE)
     known = out < 8
-    places = (image * num_rows + row[:, None]) * cells + cell[None, :]
-    there_is = (row < num_rows)[:, None] & (cell < cells)[None, :]
-    tile = tl.load(rows + places, mask=there_is, other=0.0)
     of_tile = tl.zeros_like(tile)
     for each in range(tl.load(starts + image), tl.load(starts + image + 1)):
         first, second, first_weights, second_weights = _hidden(

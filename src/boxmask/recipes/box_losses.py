@@ -154,17 +154,11 @@ def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses
         channels: channels D of the mask features.
     """
     losses, terms = boxinst_losses(settings)
-    if settings.pairwise_features > 0:
-        losses["loss_pairwise"] = PairwiseLossSettings(
-            color_threshold=settings.pairwise_color,
-            dilation=settings.pairwise_dilation,
-            gate=AppearanceGate(
-                color_reach=settings.pairwise_reach,
-                feature_reach=settings.pairwise_features,
-                hidden_below=settings.pairwise_contrast,
-            ),
-        )
-    pasting = settings.paste_probability > 0
+    losses["loss_pairwise"] = PairwiseLossSettings(
+        color_threshold=settings.pairwise_color,
+        dilation=settings.pairwise_dilation,
+        gate=_appearance_gate(settings),
+    )
     losses["loss_pseudo"] = SelfCorrectionSettings(
         num_classes=num_classes,
         channels=channels,
@@ -186,23 +180,39 @@ def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses
         warmup=settings.warmup,
         calibrated=settings.calibrated,
         paste_until=settings.paste_until,
-        copy_paste=CopyPasteSettings(
-            capacity=settings.bank_capacity,
-            probability=settings.paste_probability,
-            fraction=settings.paste_fraction,
-            most=settings.paste_most,
-            least_fit=settings.paste_fit,
-        )
-        if pasting
-        else None,
+        copy_paste=_copy_paste(settings),
     )
     terms["loss_pseudo"] = Term(
         weight=settings.pseudo_weight, start=settings.warmup, ramp=settings.pseudo_ramp
     )
-    if pasting:
+    if settings.paste_probability > 0:
         losses["loss_paste"] = TrustedMaskLossSettings(cross_entropy=True)
         terms["loss_paste"] = Term(weight=settings.paste_weight)
     return losses, terms
+
+
+def _appearance_gate(settings: SIMSettings) -> AppearanceGate | None:
+    """None where colours alone tie neighbours."""
+    if settings.pairwise_features <= 0:
+        return None
+    return AppearanceGate(
+        color_reach=settings.pairwise_reach,
+        feature_reach=settings.pairwise_features,
+        hidden_below=settings.pairwise_contrast,
+    )
+
+
+def _copy_paste(settings: SIMSettings) -> CopyPasteSettings | None:
+    """None where nothing is pasted."""
+    if settings.paste_probability <= 0:
+        return None
+    return CopyPasteSettings(
+        capacity=settings.bank_capacity,
+        probability=settings.paste_probability,
+        fraction=settings.paste_fraction,
+        most=settings.paste_most,
+        least_fit=settings.paste_fit,
+    )
 
 
 def method_settings(method: str, preset: str, given: Sequence[str]) -> BoxInstSettings | None:
