@@ -30,7 +30,7 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 
 def mean_over_ranks(value: Tensor) -> Tensor:
     """The mean of `value` over all processes, without a graph."""
-    return sum_over_ranks(value) / torch.tensor(num_ranks(), device=value.device)
+    return sum_over_ranks(value) / num_ranks()
 
 
 def gather_objects(objects: list) -> list:

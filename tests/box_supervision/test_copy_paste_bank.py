@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from boxmask.box_supervision.copy_paste_bank import (
     CopyPasteBank,
@@ -58,18 +59,48 @@ def test_first_in_first_out():
 def test_entries_are_copies():
     image, mask = torch.full((3, 8, 8), 0.5), torch.zeros(8, 8, dtype=torch.bool)
     mask[2:5, 1:4] = True
-    first = cut_out(image, mask, torch.full((8, 8), 0.8), 2)
-    second = cut_out(image * 0.5, mask, torch.full((8, 8), 0.8), 2)
-    image.zero_()
-    mask.zero_()
-    assert first is not None
-    assert second is not None
+    images = torch.stack([image, torch.zeros(3, 8, 8), image * 0.5])
+    masks, sure = mask.repeat(3, 1, 1), torch.full((3, 8, 8), 0.8)
+    masks[1] = False
+    index, labels = torch.tensor([0, 0, 2]), torch.full((3,), 2)
+    (first,), none, (second,) = cut_out(images, masks, sure, index, labels)
+    assert none == ()
+    images.zero_()
+    masks.zero_()
     assert int(first.picture[0, 0, 0]) == 128
     assert int(second.picture[0, 0, 0]) == 64
     assert first.corner == (1, 2)
     assert first.mask.shape == (3, 3)
     assert first.score == pytest.approx(0.8 * 9 / 10)
-    assert cut_out(image, mask, torch.zeros(8, 8), 2) is None
+    assert first.picture.untyped_storage().nbytes() == 3 * 3 * 3  # not those of the whole batch
+
+
+def test_coarse_masks_are_cut_out_at_full_size():
+    """As upsampling the whole map and looking at one object after another finds it."""
+    torch.manual_seed(0)
+    images, masks = torch.rand(2, 3, 24, 32), torch.rand(5, 6, 8) > 0.8
+    scores, index = torch.rand(5, 6, 8), torch.tensor([0, 0, 1, 1, 1])
+    labels = torch.arange(5)
+    found = [one for objects in cut_out(images, masks, scores, index, labels) for one in objects]
+    assert [one.label for one in found] == [0, 1, 2, 3, 4]
+    for row, one in enumerate(found):
+        whole = F.interpolate(  # coarse cell i lies on pixel 4 i + 2
+            F.pad(masks[row, None, None].float(), (1, 1, 1, 1), mode="replicate"),
+            size=(7 * 4 + 1, 9 * 4 + 1), mode="bilinear", align_corners=True,
+        )[0, 0, 2:26, 2:34] > 0.5  # fmt: skip
+        y, x = whole.nonzero().T
+        assert one.corner == (int(x.min()), int(y.min()))
+        area = (slice(int(y.min()), int(y.max()) + 1), slice(int(x.min()), int(x.max()) + 1))
+        assert torch.equal(one.mask, whole[area])
+        expected = (images[index[row]][:, area[0], area[1]] * 255).round()
+        assert torch.equal(one.picture.float(), expected)
+        assert 0 < one.score < 1
+
+
+def test_no_objects_to_cut_out():
+    none = torch.zeros(0, dtype=torch.int64)
+    maps = torch.zeros(0, 4, 4)
+    assert cut_out(torch.rand(2, 3, 8, 8), maps > 0, maps, none, none) == [(), ()]
 
 
 def test_draws_follow_the_cubed_scores():
@@ -184,11 +215,10 @@ def test_composition_equals_the_published_one():
     chosen = int(values["chosen"][0])
     scale = 255.0 if values["image"].max() > 1 else 1.0
     mask = values["source_masks"][chosen] > 0
-    one = cut_out(
-        values["source_image"] / scale, mask, torch.ones(mask.shape),
-        int(values["source_classes"][chosen]),
+    ((one,),) = cut_out(
+        values["source_image"][None] / scale, mask[None], torch.ones(1, *mask.shape),
+        torch.zeros(1, dtype=torch.int64), values["source_classes"][chosen : chosen + 1].long(),
     )  # fmt: skip
-    assert one is not None
     targets = Targets.from_boxes(values["boxes_xyxy"], values["classes"])
     size = tuple(mask.shape)
     painted = paste_objects(values["image"] / scale, targets, [one], size, SETTINGS)

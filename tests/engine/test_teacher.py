@@ -19,7 +19,7 @@ class Number(nn.Module):
 
 def warm(average):
     """Skips the warm-up of the decay."""
-    average.updates.fill_(10**9)
+    average.updates = 10**9
     return average
 
 

@@ -150,12 +150,13 @@ def copy_paste(values: StoredValues) -> list[Comparison]:
 def _chosen_objects(values: StoredValues, scale: float) -> list[CutOut]:
     """The objects to paste, as the package remembers them; empty ones are left out."""
     source, masks, labels = (values[f"source_{key}"] for key in ("image", "masks", "classes"))
-    sure = torch.ones_like(masks[0])
-    found = [
-        cut_out(source / scale, masks[index] > 0, sure, int(labels[index]))
-        for index in values["chosen"].tolist()
-    ]
-    return [one for one in found if one is not None]
+    chosen = values["chosen"].long()
+    masks = masks[chosen] > 0
+    sure = torch.ones_like(masks, dtype=torch.float32)
+    (found,) = cut_out(
+        source[None] / scale, masks, sure, torch.zeros_like(chosen), labels[chosen].long()
+    )
+    return list(found)
 
 
 def _drawn_targets(values: StoredValues) -> Targets:

@@ -1,5 +1,6 @@
 """Objects of earlier pictures, cut out by their pseudo masks, pasted into later ones."""
 
+import itertools
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from boxmask.ops.masks import boxes_of_masks
+from boxmask.ops.masks import aligned_upsample, boxes_of_masks
 from boxmask.structures import Batch, Targets
 
 
@@ -130,29 +131,58 @@ class CopyPasteBank(nn.Module):
         self.pictures.extend(tuple(CutOut(**one) for one in objects) for objects in state)
 
 
-def cut_out(image: Tensor, mask: Tensor, scores: Tensor, label: int) -> CutOut | None:
-    """Cuts one object out of an image.
+def cut_out(
+    images: Tensor, masks: Tensor, scores: Tensor, image_index: Tensor, labels: Tensor
+) -> list[tuple[CutOut, ...]]:
+    """Cuts objects out of a batch; the host waits three times, however many there are.
 
     Args:
-        image: (3, H, W) RGB in 0..1.
-        mask: (H, W) bool.
-        scores: (H, W) in 0..1, how sure each pixel is.
-        label: class.
+        images: (B, 3, H, W) RGB in 0..1.
+        masks: (N, h, w) bool, in cells of a whole number of pixels.
+        scores: (N, h, w) in 0..1, how sure each cell is.
+        image_index: (N,) image of each object, not decreasing.
+        labels: (N,) class of each.
 
     Returns:
-        The object, or None where the mask is empty.
+        The objects of each image, in their order; those with an empty mask are left out.
     """
-    if not bool(mask.any()):
-        return None
+    found: list[list[CutOut]] = [[] for _ in images]
+    stride = images.shape[-1] // masks.shape[-1]
+    hulls = boxes_of_masks(masks).long() * stride
+    table = torch.cat([image_index[:, None], labels[:, None], hulls], dim=1).tolist()
+    pieces: list[Tensor] = []
+    means: list[Tensor] = []
+    for image, group in itertools.groupby(range(len(table)), key=lambda row: table[row][0]):
+        rows = list(group)
+        here = slice(rows[0], rows[-1] + 1)
+        fine = aligned_upsample(masks[here, None].float(), stride)[:, 0] > 0.5  # (n, H, W)
+        sure = aligned_upsample(scores[here, None].float(), stride)[:, 0]
+        means.append((sure * fine).sum(dim=(1, 2)) / (fine.sum(dim=(1, 2)) + 1))
+        colors = (images[image] * 255).round().to(torch.uint8)
+        for mask, row in zip(fine, rows, strict=True):
+            x1, y1, x2, y2 = table[row][2:]
+            pieces += [mask[None, y1:y2, x1:x2].to(torch.uint8), colors[:, y1:y2, x1:x2]]
+    if not pieces:
+        return [()] * len(images)
+    flat = torch.cat([piece.flatten() for piece in pieces]).cpu()
+    crops = iter(flat.split([piece.numel() for piece in pieces]))
+    for (image, label, *hull), score in zip(table, torch.cat(means).tolist(), strict=True):
+        size = (hull[3] - hull[1], hull[2] - hull[0])
+        mask, picture = next(crops).view(size).bool(), next(crops).view(3, *size)
+        if mask.numel():
+            found[image].append(_trimmed(mask, picture, (hull[0], hull[1]), label, score))
+    return [tuple(objects) for objects in found]
+
+
+def _trimmed(
+    mask: Tensor, picture: Tensor, corner: tuple[int, int], label: int, score: float
+) -> CutOut:
+    """The object in the smallest rectangle; a copy, which does not hold on to its batch."""
     x1, y1, x2, y2 = boxes_of_masks(mask[None])[0].int().tolist()
-    area = (slice(y1, y2), slice(x1, x2))
-    crop = mask[area]
-    score = float((scores[area] * crop).sum() / (crop.sum() + 1))
-    picture = (image[:, area[0], area[1]] * 255).round().to(torch.uint8)
     return CutOut(
-        picture=picture.cpu().clone(),
-        mask=crop.cpu().clone(),
-        corner=(x1, y1),
+        picture=picture[:, y1:y2, x1:x2].clone(),
+        mask=mask[y1:y2, x1:x2].clone(),
+        corner=(corner[0] + x1, corner[1] + y1),
         label=label,
         score=score,
     )
@@ -213,7 +243,7 @@ def covered_originals(targets: Targets, paste: Tensor, settings: CopyPasteSettin
         paste: (H, W) bool, pasted pixels.
         settings: what must stay visible.
     """
-    if len(targets) == 0 or not bool(paste.any()):
+    if len(targets) == 0:
         return targets
     filled = _filled_boxes(targets.boxes, paste.shape)  # (N, H, W)
     left = filled & ~paste

@@ -21,6 +21,7 @@ from boxmask.ops.boxes import cells_in_boxes
 from boxmask.ops.contrast import color_contrast
 from boxmask.ops.masks import sample_at_stride
 from boxmask.ops.pairwise import pairwise_sum
+from boxmask.ops.waitless import numbered
 from boxmask.structures import Batch, LossSum
 
 
@@ -105,7 +106,7 @@ class PairwiseLoss(WeakLoss):
         if settings.gate is None or context.appearance is None:
             return similar
         hidden = _hidden_cells(lab, batch, stride, settings.gate.hidden_below)
-        if not bool(hidden.any()):
+        if hidden.device.type == "cpu" and not bool(hidden.any()):  # others had to wait for it
             return similar
         features = standardized(_on_grid(context.appearance.float(), lab), valid)
         distance = neighbor_distances(lab, settings.dilation) / settings.gate.color_reach
@@ -119,14 +120,12 @@ def _hidden_cells(lab: Tensor, batch: Batch, stride: int, hidden_below: float) -
     size = (lab.shape[-2], lab.shape[-1])
     boxes = [one.boxes for one in batch.targets]
     counts = [len(one) for one in boxes]
-    image_index = torch.arange(len(boxes), device=lab.device).repeat_interleave(
-        torch.tensor(counts, device=lab.device), output_size=sum(counts)
-    )
+    every = torch.cat(boxes)
     contrast = color_contrast(
-        lab, outside_boxes(batch, size), torch.cat(boxes), image_index, stride
+        lab, outside_boxes(batch, size), every, numbered(counts, lab.device), stride
     )
-    hides = (contrast <= hidden_below).split(counts)
-    return cells_in_boxes([one[few] for one, few in zip(boxes, hides, strict=True)], stride, size)
+    hiding = every * (contrast <= hidden_below)[:, None]  # other boxes shrink to a point
+    return cells_in_boxes(hiding.split(counts), stride, size)
 
 
 def _one_end(cells: Tensor, dilation: int) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss
 from boxmask.ops.dice import dice_distance
+from boxmask.ops.waitless import scalar
 from boxmask.structures import LossSum
 
 
@@ -28,7 +29,7 @@ class ProjectionLoss(WeakLoss):
         columns, rows = student.box_sides()
         axes = projection_distances(student.logits.float(), columns, rows)  # (K, 2)
         total = (axes * student.tight).sum()
-        return LossSum(total, torch.tensor(float(len(student)), device=total.device))
+        return LossSum(total, scalar(len(student), total))
 
 
 def projection_distances(mask_logits: Tensor, columns: Tensor, rows: Tensor) -> Tensor:

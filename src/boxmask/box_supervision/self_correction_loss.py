@@ -21,6 +21,7 @@ from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_ze
 from boxmask.ops.boxes import paired_iou
 from boxmask.ops.masks import aligned_upsample, boxes_of_masks
 from boxmask.ops.owners import claimed_by_others, highest_scores
+from boxmask.ops.waitless import numbered
 from boxmask.prototypes.cosine_levels import CosineLevels
 from boxmask.prototypes.prototype_bank import ClassPixels, PrototypeBank, PrototypeSettings
 from boxmask.structures import Batch, LossSum, MaskSamples
@@ -110,11 +111,13 @@ class SelfCorrectionLoss(WeakLoss):
     def augment(self, batch: Batch, progress: float) -> Batch:
         """Pastes objects of earlier pictures, from the end of the warm-up to `paste_until`."""
         self._pasted = ()
-        settings = self.settings
-        if self.paste_bank is None or not settings.warmup <= progress <= settings.paste_until:
+        if self.paste_bank is None or not self._pastes(progress):
             return batch
         batch, self._pasted = self.paste_bank.paste(batch)
         return batch
+
+    def _pastes(self, progress: float) -> bool:
+        return self.settings.warmup <= progress <= self.settings.paste_until
 
     def forward(self, context: LossContext) -> LossSum:
         """Averaged over samples of classes that have prototypes."""
@@ -173,8 +176,10 @@ class SelfCorrectionLoss(WeakLoss):
         settings = self.settings.pseudo
         targets = context.batch.targets
         labels = torch.cat([t.labels for t in targets])
-        counts = torch.tensor([len(t) for t in targets], device=labels.device)
-        image_index = torch.arange(len(targets), device=labels.device).repeat_interleave(counts)
+        image_index = numbered([len(t) for t in targets], labels.device)
+        pairs, pair_of = (image_index * self.settings.num_classes + labels).unique(
+            return_inverse=True
+        )
         weights = positive_weights(
             teacher.predicted_boxes,
             teacher.boxes,
@@ -187,7 +192,7 @@ class SelfCorrectionLoss(WeakLoss):
         )
         inside = torch.zeros_like(instance, dtype=torch.bool)
         inside[teacher.instance_index] = teacher.box_masks()
-        cosines = self._cosines(teacher, image_index, labels)
+        cosines = self._cosines(teacher, pairs)[pair_of]
         cells = torch.stack(
             [(instance > settings.confident) & inside, outside[image_index]], dim=1
         )  # (N, 2, h, w)
@@ -196,7 +201,7 @@ class SelfCorrectionLoss(WeakLoss):
         if self.settings.calibrated:
             semantic = cosines - self.levels.middle[labels][:, None, None]
         fused = fuse(semantic, instance, self.bank.seen[labels], settings)
-        claimed = self._claimed(instance * inside, image_index * self.settings.num_classes + labels)
+        claimed = self._claimed(instance * inside, pair_of, len(pairs))
         return Correction(
             masks=pseudo_masks(fused, instance, inside, claimed, settings),
             instance=instance,
@@ -241,7 +246,7 @@ class SelfCorrectionLoss(WeakLoss):
             return
         self.levels.update(self._correction.cosine_sums, self._correction.cosine_counts)
         self.bank.update(self._pixels)
-        if self.paste_bank is not None and context.progress >= self.settings.warmup:
+        if self.paste_bank is not None and self._pastes(context.progress):
             self._remember(self.paste_bank, self._context, self._correction)
         self._pixels = self._correction = self._context = None
 
@@ -250,43 +255,40 @@ class SelfCorrectionLoss(WeakLoss):
         """Cuts the objects of pictures without pasted ones out, at full size."""
         batch = context.batch
         cell = batch.images.shape[-1] // correction.instance.shape[-1]
-        found = boxes_of_masks(correction.masks.foreground) * cell
-        fits = paired_iou(found, torch.cat([t.boxes for t in batch.targets]).to(found.dtype))
+        hulls = boxes_of_masks(correction.masks.foreground) * cell
+        fits = paired_iou(hulls, torch.cat([t.boxes for t in batch.targets]).to(hulls.dtype))
         usable = correction.known & self.bank.seen[correction.labels]
         usable &= fits >= bank.settings.least_fit
-        for image in range(len(batch)):
-            rows = ((correction.image_index == image) & usable).nonzero().squeeze(-1)
-            if image in self._pasted or len(rows) == 0:
-                continue
-            cells = correction.masks.foreground[rows][:, None].float()
-            masks = aligned_upsample(cells, cell)[:, 0] > 0.5
-            scores = aligned_upsample(correction.masks.fused[rows][:, None], cell)[:, 0]
-            labels = correction.labels[rows].tolist()
-            objects = (
-                cut_out(batch.images[image], mask, score, label)
-                for mask, score, label in zip(masks, scores, labels, strict=True)
-            )
-            bank.remember(tuple(one for one in objects if one is not None))
+        fresh = torch.ones(len(batch), dtype=torch.bool, device=usable.device)
+        for image in self._pasted:
+            fresh[image] = False
+        rows = (usable & fresh[correction.image_index]).nonzero().squeeze(-1)
+        found = cut_out(
+            batch.images,
+            correction.masks.foreground[rows],
+            correction.masks.fused[rows],
+            correction.image_index[rows],
+            correction.labels[rows],
+        )
+        for objects in found:
+            bank.remember(objects)
 
-    def _claimed(self, scores: Tensor, group: Tensor) -> Tensor:
+    def _claimed(self, scores: Tensor, group: Tensor, num_groups: int) -> Tensor:
         """(N, h, w) bool, cells that another object of the group (N,) owns."""
         if not self.settings.pseudo.exclusive:
             return torch.zeros_like(scores, dtype=torch.bool)
-        groups, place = group.unique(return_inverse=True)
-        return claimed_by_others(scores, highest_scores(scores, place, len(groups))[place])
+        return claimed_by_others(scores, highest_scores(scores, group, num_groups)[group])
 
-    def _cosines(self, teacher: MaskSamples, image_index: Tensor, labels: Tensor) -> Tensor:
-        """(N, h, w) cosines; computed once for each class of each image."""
+    def _cosines(self, teacher: MaskSamples, pairs: Tensor) -> Tensor:
+        """(G, h, w) cosines of G pairs of image and class, image * classes + class."""
         assert teacher.features is not None
-        pairs = image_index * self.settings.num_classes + labels
-        unique, inverse = pairs.unique(return_inverse=True)
         cosines = self.bank.similarity(
             teacher.features.float(),
-            unique // self.settings.num_classes,
-            unique % self.settings.num_classes,
+            pairs // self.settings.num_classes,
+            pairs % self.settings.num_classes,
         )
         factor = teacher.logits.shape[-1] // cosines.shape[-1]
-        return aligned_upsample(cosines[:, None], factor)[:, 0][inverse]
+        return aligned_upsample(cosines[:, None], factor)[:, 0]
 
     def _cosine_sums(self, cosines: Tensor, cells: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """What `CosineLevels.update` wants of N objects: (C, 2) sums and numbers of cells.

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss
+from boxmask.ops.waitless import scalar
 from boxmask.structures import LossSum, MaskSamples
 
 
@@ -50,7 +51,7 @@ class ShapePriorLoss(WeakLoss):
         entropy = F.binary_cross_entropy_with_logits(logits, prior, reduction="none")
         background = F.softplus(logits)
         total = _mean_over(entropy, inside) + _mean_over(background, ~inside)  # (K,)
-        return LossSum(total.sum(), torch.tensor(float(len(student)), device=logits.device))
+        return LossSum(total.sum(), scalar(len(student), total))
 
 
 def ellipse_radius(samples: MaskSamples) -> Tensor:

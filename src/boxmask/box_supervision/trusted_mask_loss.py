@@ -9,6 +9,7 @@ from torch import Tensor
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero
 from boxmask.ops.dice import dice_distance
 from boxmask.ops.masks import sample_at_stride
+from boxmask.ops.waitless import scalar
 from boxmask.structures import Batch, LossSum, MaskSamples
 
 
@@ -40,10 +41,11 @@ class TrustedMaskLoss(WeakLoss):
     def forward(self, context: LossContext) -> LossSum:
         """Zero where no object of the batch has a trusted mask."""
         student = context.student
-        trusted = torch.cat([t.trusted for t in context.batch.targets])[student.instance_index]
-        if not bool(trusted.any()):
+        targets = context.batch.targets
+        if all(t.masks is None for t in targets):  # known without asking the device
             total = attached_zero(context)
             return LossSum(total, torch.zeros_like(total.detach()))
+        trusted = torch.cat([t.trusted for t in targets])[student.instance_index]
         chosen = student.select(trusted)
         truth = masks_on_samples(context.batch, chosen)
         logits, truth = chosen.logits.float(), truth.float()
@@ -52,7 +54,7 @@ class TrustedMaskLoss(WeakLoss):
             entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
             distances = distances + entropy.mean(dim=(1, 2))
         total = distances.sum()
-        return LossSum(total, torch.tensor(float(len(chosen)), device=total.device))
+        return LossSum(total, scalar(len(chosen), total))
 
 
 def masks_on_samples(batch: Batch, samples: MaskSamples) -> Tensor:

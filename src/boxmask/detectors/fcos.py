@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from boxmask.detectors.focal_loss import focal_class_loss
 from boxmask.ops.boxes import centerness, encode_ltrb, giou_of_ltrb
 from boxmask.ops.points import PointGrid, in_center_region
+from boxmask.ops.waitless import constants, scalar
 from boxmask.structures import LossSum, Targets
 
 # Pixels to the farthest side of a box that a level takes: more than the first, up to the second.
@@ -151,9 +152,11 @@ def _points_last(maps: Tensor) -> Tensor:
 def positive_pairs(grid: PointGrid, boxes: Tensor, settings: FCOSSettings) -> Tensor:
     """Which points may explain which boxes, before ties are settled: (P, N) bool."""
     radius = grid.strides * settings.center_radius
-    ranges = torch.tensor(SIZE_RANGES, device=boxes.device)[grid.levels]  # (P, 2)
+    smallest, largest = (
+        constants(ends, boxes.device)[grid.levels] for ends in zip(*SIZE_RANGES, strict=True)
+    )
     farthest = encode_ltrb(grid.points[:, None], boxes[None]).amax(dim=-1)  # (P, N)
-    fits = (farthest > ranges[:, :1]) & (farthest <= ranges[:, 1:])
+    fits = (farthest > smallest[:, None]) & (farthest <= largest[:, None])  # (P, N)
     return fits & in_center_region(grid.points, boxes, radius)
 
 
@@ -169,31 +172,26 @@ def point_targets(
 
     Source: FCOS (TPAMI 2021), centre sampling with radius 1.5.
     """
-    labels = grid.levels.new_full((len(targets), len(grid.points)), -1)
-    images, positions, instances, boxes = [], [], [], []
+    owners = grid.levels.new_full((len(targets), len(grid.points)), -1)  # (B, P)
     offset = 0
     for image, target in enumerate(targets):
         if len(target):
             areas = (target.boxes[:, 2:] - target.boxes[:, :2]).prod(dim=-1)  # (N,)
             pairs = positive_pairs(grid, target.boxes, settings)
             area, owner = torch.where(pairs, areas, torch.inf).min(dim=-1)  # (P,)
-            position = area.isfinite().nonzero().squeeze(-1)
-            owner = owner[position]
-            labels[image, position] = target.labels[owner]
-            images.append(torch.full_like(position, image))
-            positions.append(position)
-            instances.append(owner + offset)
-            boxes.append(target.boxes[owner])
+            owners[image] = torch.where(area.isfinite(), owner + offset, -1)
         offset += len(target)
-    empty = grid.levels.new_zeros(0)
-    position = torch.cat([*positions, empty])
-    box = torch.cat([*boxes, grid.points.new_zeros((0, 4))])
-    ltrb = encode_ltrb(grid.points[position], box)
+    image_index, position = (owners >= 0).nonzero(as_tuple=True)
+    instance_index = owners[image_index, position]
+    labels = torch.full_like(owners, -1)
+    labels[image_index, position] = torch.cat([t.labels for t in targets])[instance_index]
+    boxes = torch.cat([t.boxes for t in targets])
+    ltrb = encode_ltrb(grid.points[position], boxes[instance_index])
     return PointTargets(
         labels=labels,
-        image_index=torch.cat([*images, empty]),
+        image_index=image_index,
         position=position,
-        instance_index=torch.cat([*instances, empty]),
+        instance_index=instance_index,
         ltrb=ltrb / grid.strides[position, None],
         centerness=centerness(ltrb),
     )
@@ -213,7 +211,7 @@ def detection_losses(
     center = F.binary_cross_entropy_with_logits(
         outputs.centerness_logits[at].float(), targets.centerness, reduction="sum"
     )
-    num_positives = focal.new_tensor(float(len(targets.position)))
+    num_positives = scalar(len(targets.position), focal)
     return {
         "loss_class": LossSum(focal, num_positives),
         "loss_box": LossSum(((1 - giou) * targets.centerness).sum(), targets.centerness.sum()),

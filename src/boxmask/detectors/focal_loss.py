@@ -1,6 +1,6 @@
 """Class loss of predictions that are background nearly everywhere."""
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
@@ -17,5 +17,6 @@ def focal_class_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Source: RetinaNet (ICCV 2017), with the published alpha and gamma.
     """
     logits = logits.float()
-    wanted = F.one_hot(labels + 1, logits.shape[-1] + 1)[..., 1:].to(logits.dtype)
+    classes = torch.arange(logits.shape[-1], device=labels.device)
+    wanted = (labels[..., None] == classes).to(logits.dtype)
     return sigmoid_focal_loss(logits, wanted, alpha=ALPHA, gamma=GAMMA, reduction="sum")

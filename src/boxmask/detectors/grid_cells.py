@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from boxmask.ops.waitless import numbered
 from boxmask.structures import Targets
 
 
@@ -76,8 +77,7 @@ def cell_middles(
 
 def cell_levels(settings: GridSettings, device: torch.device) -> Tensor:
     """(P,) int64 level of each cell."""
-    counts = torch.tensor([side * side for side in settings.sides], device=device)
-    return torch.arange(len(counts), device=device).repeat_interleave(counts)
+    return numbered([side * side for side in settings.sides], device)
 
 
 def cell_pairs(settings: GridSettings, boxes: Tensor, image_size: tuple[int, int]) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from boxmask.ops.masks import aligned_upsample
+from boxmask.ops.waitless import numbered
 
 
 class MaskBranch(nn.Module):
@@ -109,18 +110,20 @@ def gather_patches(maps: Sequence[Tensor], image_index: Tensor, position: Tensor
         (K, C * 9) in the order of a convolution's weights.
     """
     channels = maps[0].shape[1]
-    patches = maps[0].new_zeros((len(position), channels * 9))
-    offset = 0
-    for level in maps:
+    sizes = [level.shape[-2] * level.shape[-1] for level in maps]
+    level_of = numbered(sizes, position.device)[position]  # (K,)
+    order = level_of.argsort(stable=True)
+    counts = torch.stack([(level_of == index).sum() for index in range(len(maps))])
+    patches, offset = [], 0
+    for level, here in zip(maps, order.split(counts.tolist()), strict=True):
         height, width = level.shape[-2:]
         padded = torch.nn.functional.pad(level, (1, 1, 1, 1))
         rows = padded.permute(0, 2, 3, 1).reshape(-1, channels)  # (B * (h + 2) * (w + 2), C)
-        here = ((position >= offset) & (position < offset + height * width)).nonzero().squeeze(-1)
         local = position[here] - offset
         corner = (image_index[here] * (height + 2) + local // width) * (width + 2) + local % width
         steps = torch.arange(3, device=level.device)
         window = (steps[:, None] * (width + 2) + steps).flatten()  # (9,)
         found = rows[corner[:, None] + window]  # (k, 9, C)
-        patches = patches.index_put((here,), found.transpose(1, 2).flatten(1))
+        patches.append(found.transpose(1, 2).flatten(1))
         offset += height * width
-    return patches
+    return torch.cat(patches)[order.argsort()]

@@ -12,8 +12,9 @@ MASK_STRIDE = 4
 def whole_image_frames(maps: Tensor) -> Tensor:
     """(K, 4) frames, in input pixels, of (K, h, w) maps at stride 4 that cover the padded image."""
     count, height, width = maps.shape
-    frame = [0, 0, width * MASK_STRIDE, height * MASK_STRIDE]
-    return torch.tensor(frame, dtype=torch.float32, device=maps.device).expand(count, 4)
+    frames = torch.zeros((count, 4), device=maps.device)
+    frames[:, 2], frames[:, 3] = width * MASK_STRIDE, height * MASK_STRIDE
+    return frames
 
 
 def boxes_of_logits(logits: Tensor, boxes: Tensor) -> Tensor:
@@ -29,9 +30,9 @@ def boxes_of_logits(logits: Tensor, boxes: Tensor) -> Tensor:
     """
     masks = logits.detach() > 0
     height, width = masks.shape[-2:]
-    last = boxes.new_tensor([width - 1, height - 1])
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-    cells = (middles / MASK_STRIDE).floor().clamp(min=0).minimum(last)
+    x, y = (middles / MASK_STRIDE).floor().unbind(-1)
+    cells = torch.stack([x.clamp(0, width - 1), y.clamp(0, height - 1)], dim=-1)
     fallback = torch.cat([cells, cells + 1], dim=-1)
     empty = ~masks.flatten(1).any(dim=-1)
     return torch.where(empty[:, None], fallback, boxes_of_masks(masks)) * MASK_STRIDE

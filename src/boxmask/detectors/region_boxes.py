@@ -11,6 +11,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 
 from boxmask.detectors.region_masks import pool_regions
 from boxmask.detectors.region_proposals import SMOOTH_L1_BETA, sized_boxes
+from boxmask.ops.waitless import numbered, scalar
 from boxmask.structures import LossSum, Targets
 
 
@@ -129,11 +130,9 @@ class RegionHead(nn.Module):
     def given(self, targets: Sequence[Targets]) -> RegionTargets:
         """The given boxes themselves as regions, in their order."""
         regions = torch.cat([sized_boxes(target.boxes) for target in targets])
-        counts = torch.tensor([len(target) for target in targets], device=regions.device)
-        images = torch.arange(len(targets), device=regions.device)
         return RegionTargets(
             regions=regions,
-            image_index=images.repeat_interleave(counts),
+            image_index=numbered([len(target) for target in targets], regions.device),
             categories=torch.cat([target.labels for target in targets]) + 1,
             instance_index=torch.arange(len(regions), device=regions.device),
             deltas=torch.zeros_like(regions),  # each is its own object's box
@@ -150,7 +149,7 @@ class RegionHead(nn.Module):
             reduction="sum",
             beta=SMOOTH_L1_BETA,
         )
-        count = logits.new_tensor(float(len(logits)))
+        count = scalar(len(logits), logits)
         return {"loss_class": LossSum(classes, count), "loss_box": LossSum(boxes, count)}
 
     @torch.no_grad()
@@ -181,8 +180,7 @@ class RegionHead(nn.Module):
         image_sizes: Sequence[tuple[int, int]],
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Boxes (N, 4), scores (N,) and labels (N,) of each image, best first, each with area."""
-        counts = torch.tensor([len(boxes) for boxes in proposals], device=levels[0].device)
-        image_index = torch.arange(len(proposals), device=counts.device).repeat_interleave(counts)
+        image_index = numbered([len(boxes) for boxes in proposals], levels[0].device)
         logits, deltas = self(levels, torch.cat(tuple(proposals)), image_index)
         boxes, scores, categories = self.heads.postprocess_detections(
             logits, deltas.flatten(1), list(proposals), list(image_sizes)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from boxmask.detectors.fcos import SIZE_RANGES
 from boxmask.ops.points import PointGrid
+from boxmask.ops.waitless import constants
 
 
 def best_of_each_object(
@@ -36,10 +37,10 @@ def best_of_each_object(
     if len(scores) == 0:
         return instance_index.new_zeros(0)
     objects, inverse = instance_index.unique(return_inverse=True)  # sorted, so image by image
-    object_image = torch.zeros_like(objects).scatter_(0, inverse, image_index)
-    # Images without any object count one: dividing whole numbers by zero is an error.
-    objects_in_image = torch.bincount(object_image).clamp(min=1)
-    share = (per_image // objects_in_image).clamp(min=1)[object_image]  # (objects,)
+    object_image = torch.zeros_like(objects).scatter_(0, inverse, image_index)  # not decreasing
+    first = torch.searchsorted(object_image, object_image)
+    past = torch.searchsorted(object_image, object_image, right=True)
+    share = (per_image // (past - first)).clamp(min=1)  # (objects,)
     if cap_objects:
         lot = torch.rand(len(objects), device=scores.device)
         rank = _rank_within(object_image, lot)
@@ -53,9 +54,8 @@ def _rank_within(group: Tensor, key: Tensor) -> Tensor:
     """Place of each entry in its group when sorted by `key`: (M,) int64, 0 for the smallest."""
     by_key = torch.argsort(key, stable=True)
     order = by_key[torch.argsort(group[by_key], stable=True)]
-    counts = torch.bincount(group)
-    starts = torch.cumsum(counts, 0) - counts
-    place = torch.arange(len(group), device=group.device) - starts[group[order]]
+    ordered = group[order]
+    place = torch.arange(len(group), device=group.device) - torch.searchsorted(ordered, ordered)
     return torch.empty_like(place).scatter_(0, order, place)
 
 
@@ -70,7 +70,7 @@ def with_every_object(pairs: Tensor, grid: PointGrid, boxes: Tensor) -> Tensor:
     Returns:
         (P, N) bool with a True in every column.
     """
-    ends = torch.tensor([high for _, high in SIZE_RANGES], device=boxes.device)
+    ends = constants(tuple(high for _, high in SIZE_RANGES), boxes.device)
     half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=-1) / 2
     level = torch.bucketize(half, ends[:-1])  # (N,)
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2

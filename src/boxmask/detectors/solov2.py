@@ -27,6 +27,7 @@ from boxmask.detectors.picture_masks import boxes_of_logits, whole_image_frames
 from boxmask.detectors.sample_choice import best_of_each_object
 from boxmask.detectors.solov2_layers import CellHead, MaskFeatures
 from boxmask.ops.masks import mean_foreground_score
+from boxmask.ops.waitless import scalar
 from boxmask.structures import Detections, LossSum, MaskSamples, Targets
 
 STRIDES = (4, 8, 16, 32)
@@ -187,7 +188,7 @@ class SOLOv2(Detector):
         assert outputs.class_logits is not None
         cells: CellTargets = assignment.detection
         focal = focal_class_loss(outputs.class_logits, cells.labels)
-        count = focal.new_tensor(float(len(cells.position)))
+        count = scalar(len(cells.position), focal)
         return {"loss_class": LossSum(focal, count)}
 
     def mask_samples(self, outputs: SOLOv2Outputs, assignment: SampleAssignment) -> MaskSamples:

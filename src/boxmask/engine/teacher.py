@@ -27,19 +27,26 @@ class MovingAverage(nn.Module, Generic[Model]):
             raise ValueError(f"decay: expected 0 <= decay < 1, got {decay}")
         self.model: Model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
-        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.updates = 0
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Moves every weight towards the model's; buffers are copied."""
-        step = int(self.updates)
-        decay = min(self.decay, (1 + step) / (10 + step))
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         mine: list[Tensor] = list(self.model.parameters())
         theirs = [parameter.detach() for parameter in model.parameters()]
         torch._foreach_lerp_(mine, theirs, 1 - decay)
         for own, other in zip(self.model.buffers(), model.buffers(), strict=True):
             own.copy_(other)
         self.updates += 1
+
+    def get_extra_state(self) -> int:
+        """How often it moved, for the state dict."""
+        return self.updates
+
+    def set_extra_state(self, state: int) -> None:
+        """Takes the number back."""
+        self.updates = state
 
     def train(self, mode: bool = True) -> "MovingAverage":
         """Stays in evaluation mode."""

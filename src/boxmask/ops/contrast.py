@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-# Where an object and its surroundings are looked at, in shares of the sides of its box.
-_MIDDLE = torch.linspace(0.3, 0.7, 7)
-_AROUND = torch.linspace(-0.1, 1.1, 13)
+# Where an object and its surroundings are looked at, in shares of the sides of its box: first,
+# last, number.
+_MIDDLE = (0.3, 0.7, 7)
+_AROUND = (-0.1, 1.1, 13)
 
 
 def color_contrast(
@@ -28,8 +29,9 @@ def color_contrast(
     Returns:
         (N,) in units of LAB; infinite where nothing of the frame counts.
     """
-    middle = _at(boxes, *_grid(_MIDDLE.to(boxes)), margin=0.0)  # (N, 49, 2) pixels
-    frame = _at(boxes, *_frame(_AROUND.to(boxes)), margin=float(stride))  # (N, 52, 2)
+    across, along = (torch.linspace(*s, device=boxes.device) for s in (_MIDDLE, _AROUND))
+    middle = _at(boxes, *_grid(across), margin=0.0)  # (N, 49, 2) pixels
+    frame = _at(boxes, *_frame(along), margin=float(stride))  # (N, 52, 2)
     inner, _ = _cells(middle, stride, lab)
     (rows, columns), within = _cells(frame, stride, lab)
     picture = image_index[:, None]
@@ -62,8 +64,7 @@ def _at(boxes: Tensor, x: Tensor, y: Tensor, *, margin: float) -> Tensor:
 
 def _cells(points: Tensor, stride: int, maps: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """Row and column of the cell of each point, and whether the map has it: (N, P) each."""
-    size = torch.tensor(maps.shape[:-3:-1], device=points.device)  # w, h
-    cells = (points / stride).floor().long()
-    within = ((cells >= 0) & (cells < size)).all(dim=-1)
-    cells = torch.minimum(cells.clamp(min=0), size - 1)
-    return (cells[..., 1], cells[..., 0]), within
+    height, width = maps.shape[-2:]
+    x, y = (points / stride).floor().long().unbind(-1)
+    within = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    return (y.clamp(0, height - 1), x.clamp(0, width - 1)), within

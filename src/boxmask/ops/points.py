@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from boxmask.ops.waitless import numbered
+
 
 @dataclass(frozen=True, kw_only=True)
 class PointGrid:
@@ -38,11 +40,11 @@ def point_grid(
 ) -> PointGrid:
     """The points of all levels, from the (height, width) and the stride of each."""
     counts = [height * width for height, width in sizes]
-    repeats = torch.tensor(counts, device=device)
+    lengths = [torch.full((n,), s, device=device) for n, s in zip(counts, strides, strict=True)]
     return PointGrid(
         points=torch.cat([map_points(s, t, device) for s, t in zip(sizes, strides, strict=True)]),
-        strides=torch.tensor(strides, device=device).repeat_interleave(repeats),
-        levels=torch.arange(len(sizes), device=device).repeat_interleave(repeats),
+        strides=torch.cat(lengths),
+        levels=numbered(counts, device),
         sizes=tuple(sizes),
     )
 

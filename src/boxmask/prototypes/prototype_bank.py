@@ -105,13 +105,21 @@ class PrototypeBank(nn.Module):
         """
         gathered = gather_pixels(pixels)
         num_images = ranks.sum_over_ranks(pixels.num_images.float())
-        present = gathered.labels.unique()
-        if len(present) == 0:
+        counts = self.updates.new_zeros(len(self.updates))
+        counts.index_add_(0, gathered.labels, torch.ones_like(gathered.labels).to(counts))
+        # All that the host must know, in one wait.
+        here, most, fresh = (
+            torch.stack([(counts > 0).sum(), counts.max().long(), ((counts > 0) & ~self.seen).sum()])
+        ).tolist()
+        if not here:
             return
-        by, averaged, valid = self._by_class(gathered, present)
-        self._start(present, by, valid)
+        present = torch.argsort((counts == 0).int(), stable=True)[:here]  # by class
+        by, averaged, valid = self._by_class(gathered, present, most)
+        if fresh:
+            self._start(present, by, valid)
         assignment = self._assign(present, by, valid)  # (G, N) prototype, -1 where no pixel
-        chosen = F.one_hot(assignment + 1, self.settings.per_class + 1)[..., 1:].to(averaged.dtype)
+        numbers = torch.arange(self.settings.per_class, device=assignment.device)
+        chosen = (assignment[..., None] == numbers).to(averaged.dtype)  # (G, N, L)
         centroids = F.normalize(chosen.transpose(1, 2) @ averaged, dim=-1)  # (G, L, D)
         self._move(present, centroids, chosen.sum(dim=1), num_images[present])
 
@@ -126,11 +134,16 @@ class PrototypeBank(nn.Module):
         )
         return torch.where(valid, shares.argmax(dim=-1), -1)
 
-    def _by_class(self, pixels: ClassPixels, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels as padded (G, N, D), thinned out, and which of them exist, (G, N) bool."""
+    def _by_class(
+        self, pixels: ClassPixels, present: Tensor, most: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels as padded (G, N, D), thinned out, and which of them exist, (G, N) bool.
+
+        `most` is the largest number of pixels of a class.
+        """
         of_class = pixels.labels == present[:, None]  # (G, P)
         keys = torch.where(of_class, content_hash(pixels.assigned_by), 2.0)
-        width = min(int(of_class.sum(dim=1).max()), self.settings.max_pixels)
+        width = min(most, self.settings.max_pixels)
         smallest = keys.topk(width, dim=1, largest=False)
         valid = smallest.values < 2.0
         return pixels.assigned_by[smallest.indices], pixels.averaged[smallest.indices], valid
@@ -138,8 +151,6 @@ class PrototypeBank(nn.Module):
     def _start(self, present: Tensor, by: Tensor, valid: Tensor) -> None:
         """Gives unseen classes pixels of their own, each far from those chosen before."""
         fresh = ~self.seen[present]
-        if not bool(fresh.any()):
-            return
         by, valid = by[fresh], valid[fresh]
         nearest = torch.full(valid.shape, -2.0, device=by.device)
         for index in range(self.settings.per_class):
