@@ -103,6 +103,13 @@ def test_best_epoch_is_kept(run):
     assert load_weights(run.folder.best)[1] == {"note": "test"}
 
 
+def test_a_later_epoch_that_is_level_is_kept(run):
+    """Boxes are found before masks are."""
+    recorder = run.epochs([scores_of(ap) for ap in (0.2, 0.6, 0.595, 0.59, 0.585)])
+    assert json.loads(run.folder.metrics.read_text())["epoch"] == 4
+    assert recorder.best_fitness == pytest.approx(0.6)  # levels are not counted from each other
+
+
 def test_scores_every_few_epochs_and_at_the_end(run):
     run.epochs([scores_of(0.2), scores_of(0.1)], every=2)
     rows = run.folder.read_results()

@@ -63,7 +63,8 @@ class RunRecorder(pl.Callback):
     """Writes `results.csv`, `metrics.json`, pictures and the best weights.
 
     The best epoch is chosen without masks, by `fitness`: a run on data whose masks were deleted
-    keeps the same weights.
+    keeps the same weights. It is the last epoch that is level with the best: boxes are found long
+    before masks are, so of two like epochs the later one has the better masks.
 
     Args:
         settings: see `RecorderSettings`.
@@ -135,12 +136,15 @@ class RunRecorder(pl.Callback):
         if settings.scoring is not None and not scores:
             return
         fitness = fitness_of(scores)
-        if fitness >= self.best_fitness or settings.scoring is None:
-            self.best_fitness = fitness
+        if fitness >= LEVEL * self.best_fitness or settings.scoring is None:
+            self.best_fitness = max(fitness, self.best_fitness)
             self.best_metrics = {"epoch": row["epoch"], "minutes": row["minutes"], **scores}
             settings.folder.write_metrics(self.best_metrics)
             save_weights(settings.folder.best, module.average.model, settings.description)
 
+
+# Share of the best fitness from which an epoch is level with it.
+LEVEL = 0.98
 
 # Columns of results.csv that come from scoring.
 REPORTED = (
