@@ -54,3 +54,15 @@ def test_two_coarsest_levels_are_not_read():
     levels = [torch.randn(1, 8, size, size) for size in (16, 8, 4, 2, 1)]
     changed = [*levels[:3], levels[3] + 1, levels[4] + 1]
     assert torch.equal(branch(levels, None), branch(changed, None))
+
+
+def test_gradients_are_the_same_each_time():
+    """Also where points share neighbours and several cores sum up."""
+    level = torch.randn(1, 32, 12, 12, requires_grad=True)
+    position = torch.randint(0, 144, (2000,))
+    weight = torch.randn(2000, 32 * 9)
+    gradients = []
+    for _ in range(10):
+        patches = gather_patches([level], torch.zeros_like(position), position)
+        gradients.append(torch.autograd.grad((patches * weight).sum(), level)[0])
+    assert all(torch.equal(one, gradients[0]) for one in gradients)

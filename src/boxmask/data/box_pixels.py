@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -47,14 +45,27 @@ def scores_in_box(
         (rows of the box, columns of the box) in 0..1, bilinear, 0 outside the frame.
     """
     x1, y1, x2, y2 = frame.tolist()
-    rows, columns = (torch.arange(side.start, side.stop) + 0.5 for side in place)
-    down = (rows * scale[1] - y1) / (y2 - y1) * 2 - 1
-    across = (columns * scale[0] - x1) / (x2 - x1) * 2 - 1
-    grid = torch.stack(torch.meshgrid(down, across, indexing="ij")[::-1], dim=-1)  # (r, c, 2)
-    drawn = F.grid_sample(
-        mask_scores[None, None].float(), grid[None], padding_mode="border", align_corners=False
-    )[0, 0]
-    return (drawn * (grid.abs() <= 1).all(dim=-1)).numpy()
+    cells = mask_scores.float().numpy()
+    height, width = cells.shape
+    near, far, share, within = _between(place[0], scale[1], (y1, y2), height)
+    drawn = cells[near] + (cells[far] - cells[near]) * share[:, None]  # (rows, w)
+    drawn *= within[:, None]
+    near, far, share, within = _between(place[1], scale[0], (x1, x2), width)
+    left = drawn[:, near]
+    return (left + (drawn[:, far] - left) * share) * within
+
+
+def _between(
+    side: slice, scale: float, span: tuple[float, float], length: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32], NDArray[np.bool_]]:
+    """For each pixel of a side: the cells around it, how far it is to the second, if within."""
+    pixels = (np.arange(side.start, side.stop) + 0.5) * scale
+    exact = (pixels - span[0]) / (span[1] - span[0]) * length - 0.5  # cell i has its middle at i
+    exact = exact.clip(0, length - 1)
+    near = exact.astype(np.intp)
+    far = np.minimum(near + 1, length - 1)
+    within = (pixels >= span[0]) & (pixels <= span[1])
+    return near, far, (exact - near).astype(np.float32), within
 
 
 def fitted_threshold(scores: NDArray[np.float32]) -> float:
@@ -70,11 +81,9 @@ def fitted_threshold(scores: NDArray[np.float32]) -> float:
     Returns:
         One of `THRESHOLDS`; 0.5 where no mask has a pixel.
     """
+    height, width = _extents(scores.max(axis=1)), _extents(scores.max(axis=0))
     best, chosen = 0.0, THRESHOLDS[0]
-    for threshold in THRESHOLDS:
-        mask = scores > threshold
-        extent = [_extent(np.flatnonzero(mask.any(axis=axis))) for axis in (0, 1)]
-        reached = extent[0] * extent[1] / mask.size
+    for threshold, reached in zip(THRESHOLDS, height * width / scores.size, strict=True):
         if reached > best + LEAST_GAIN:
             best, chosen = reached, threshold
     return chosen
@@ -119,9 +128,11 @@ def ellipse_in_box(place: Place) -> NDArray[np.bool_]:
     return x**2 + y**2 <= 1
 
 
-def _extent(where: NDArray[np.intp]) -> int:
-    """How many places lie from the first to the last, both included."""
-    return int(where[-1] - where[0] + 1) if len(where) else 0
+def _extents(highest: NDArray[np.float32]) -> NDArray[np.intp]:
+    """How many of (n,) places lie from the first to the last above each of `THRESHOLDS`."""
+    above = highest > np.array(THRESHOLDS, dtype=np.float32)[:, None]  # (thresholds, n)
+    reach = len(highest) - above.argmax(axis=1) - above[:, ::-1].argmax(axis=1)
+    return reach * above.any(axis=1)
 
 
 def _centers_between(low: float, high: float, length: int) -> slice:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxmask.ops.masks import aligned_upsample
@@ -117,13 +118,14 @@ def gather_patches(maps: Sequence[Tensor], image_index: Tensor, position: Tensor
     patches, offset = [], 0
     for level, here in zip(maps, order.split(counts.tolist()), strict=True):
         height, width = level.shape[-2:]
-        padded = torch.nn.functional.pad(level, (1, 1, 1, 1))
+        padded = F.pad(level, (1, 1, 1, 1))
         rows = padded.permute(0, 2, 3, 1).reshape(-1, channels)  # (B * (h + 2) * (w + 2), C)
         local = position[here] - offset
         corner = (image_index[here] * (height + 2) + local // width) * (width + 2) + local % width
         steps = torch.arange(3, device=level.device)
         window = (steps[:, None] * (width + 2) + steps).flatten()  # (9,)
-        found = rows[corner[:, None] + window]  # (k, 9, C)
+        # Not rows[...], whose gradient is summed in another order each time on several cores.
+        found = F.embedding(corner[:, None] + window, rows)  # (k, 9, C)
         patches.append(found.transpose(1, 2).flatten(1))
         offset += height * width
     return torch.cat(patches)[order.argsort()]
