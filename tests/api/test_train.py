@@ -267,3 +267,7 @@ def test_overfits_eight_pictures(tmp_path, method, goal):
     (data / "val.json").write_text((data / "train.json").read_text())
     run = train(data, say=silent, method=method, epochs=250, image_size=128, out=tmp_path / "run")
     assert run.metrics["mask_ap50"] > goal
+
+
+def test_leaves_the_process_as_it_was(finished):
+    assert not torch.are_deterministic_algorithms_enabled()

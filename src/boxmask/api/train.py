@@ -151,6 +151,7 @@ def _fit(run: _Run) -> None:
         num_sanity_val_steps=0,
     )
     torch.set_flush_denormal(True)  # numbers next to zero slow processors down
+    one_order = torch.are_deterministic_algorithms_enabled()
     try:
         trainer.fit(
             module,
@@ -167,6 +168,7 @@ def _fit(run: _Run) -> None:
         ) from error
     finally:
         torch.set_flush_denormal(False)  # the process is not ours alone
+        torch.use_deterministic_algorithms(one_order)
 
 
 def _training_data(run: _Run) -> TrainingData:

@@ -92,6 +92,12 @@ class TrainingModule(pl.LightningModule):
             self.step.objective.update(self._context)
         del self._context
 
+    def setup(self, stage: str) -> None:
+        """Several cores of a CPU sum in one order, so that a run can be repeated bit for bit."""
+        if self.trainer.strategy.root_device.type == "cpu":
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # costs time; we read none
+
     def on_train_start(self) -> None:
         """The steps of an earlier part of the run are counted already."""
         self._last_step = self.global_step
