@@ -10,6 +10,7 @@ from PIL import Image
 import boxmask
 from boxmask import BoxMask
 from boxmask.data.pictures import read_picture
+from boxmask.detectors.given_boxes import each_box_mask
 from boxmask.errors import UserError
 
 
@@ -59,6 +60,26 @@ def test_masks_for_given_boxes(model, shapes):
     assert found.mask[0].sum() == found.mask[0, 6:40, 5:30].sum()
     assert ((found.confidence >= 0) & (found.confidence <= 1)).all()
     assert len(model.masks_for(shapes / "images" / "val_0000.png", [])) == 0
+
+
+def test_masks_are_asked_for_with_their_classes(model, shapes, monkeypatch):
+    """Boxes of one class share no pixel, those of two may."""
+    asked = []
+
+    def watched(detector, outputs, targets):
+        asked.append(targets[0].labels.tolist())
+        return each_box_mask(detector, outputs, targets)
+
+    monkeypatch.setattr("boxmask.api.model.each_box_mask", watched)
+    picture, boxes = shapes / "images" / "val_0000.png", [[5, 6, 45, 40], [10, 8, 60, 44]]
+    model.masks_for(picture, boxes, labels=[2, 1])
+    model.masks_for(picture, boxes)
+    assert asked == [[2, 1], [0, 0]]
+
+
+def test_unknown_classes_are_refused(model, shapes):
+    with pytest.raises(ValueError, match="labels: expected 0 to 2"):
+        model.masks_for(shapes / "images" / "val_0000.png", [[5, 6, 45, 40]], labels=[3])
 
 
 @pytest.mark.parametrize("box", [[5, 5, 5, 9], [70, 5, 80, 9], [1, 1, float("nan"), 4]])

@@ -138,14 +138,16 @@ class BoxMask:
         Args:
             picture: path, PIL image, or (H, W, 3) uint8 RGB array.
             boxes: (N, 4) x1, y1, x2, y2 in pixels of the picture.
-            labels: (N,) class index of each box, given back as `class_id`; masks do not depend
-                on it. None for none.
+            labels: (N,) class index of each box, given back as `class_id`. Boxes of one class
+                share no pixel of what they cover both, and some models (Mask R-CNN) have masks of
+                their own for each class. None takes all boxes as the first class.
 
         Returns:
             `xyxy` as given, `mask` (N, H, W), `confidence` (N,), and `class_id` if given.
 
         Raises:
-            ValueError: If boxes have no size or lie outside the picture, or lengths differ.
+            ValueError: If boxes have no size or lie outside the picture, lengths differ, or there
+                is no class of such an index.
         """
         finder, pixels = self._trained(), as_picture(picture)
         size = (pixels.shape[0], pixels.shape[1])
@@ -153,9 +155,10 @@ class BoxMask:
         classes = None if labels is None else np.asarray(labels, dtype=np.int64)
         if classes is not None and len(classes) != len(rows):
             raise ValueError(f"labels: got {len(classes)} for {len(rows)} boxes")
-        targets = Targets.from_boxes(
-            torch.from_numpy(rows), torch.zeros(len(rows), dtype=torch.int64)
-        )
+        known = np.zeros(len(rows), dtype=np.int64) if classes is None else classes
+        if len(known) and not 0 <= known.min() <= known.max() < len(self.class_names):
+            raise ValueError(f"labels: expected 0 to {len(self.class_names) - 1}, got {labels}")
+        targets = Targets.from_boxes(torch.from_numpy(rows), torch.from_numpy(known))
         batch = finder.batch([pixels], [targets]).to(finder.device)
         masks = np.zeros((len(rows), *size), dtype=bool)
         confidences = np.zeros(len(rows), dtype=np.float32)
