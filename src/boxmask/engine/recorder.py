@@ -144,7 +144,7 @@ class RunRecorder(pl.Callback):
 
 
 # Share of the best fitness from which an epoch is level with it.
-LEVEL = 0.98
+LEVEL = 0.95
 
 # Columns of results.csv that come from scoring.
 REPORTED = (
