@@ -51,6 +51,15 @@ def test_other_classes_are_refused_by_name(shapes, tmp_path):
     assert met.value.where == "only in the data: crescent; only in the model: moon"
 
 
+def test_data_may_lack_classes(shapes, tmp_path):
+    """As a part of a VOC set does, which has no list of classes."""
+    run = make_run(tmp_path / "run", shapes, ("disc", "star", "moon", "crescent"))
+    said = []
+    metrics = val(run, shapes, out=tmp_path / "out", say=said.append)
+    assert "! the data lacks classes of the model: moon" in said
+    assert "box_ap" in metrics
+
+
 def test_unknown_splits_and_data(shapes, run, tmp_path):
     with pytest.raises(UserError, match="no split 'test'"):
         val(run, shapes, "test")

@@ -123,6 +123,22 @@ def test_pictures_without_boxes(detector, given):
         assert samples.logits.shape == (0, HEIGHT // 4, WIDTH // 4)
 
 
+def test_boxes_of_unknown_classes_get_masks_of_their_own(detector, outputs):
+    """Two classes that the model never saw share nothing, also across pictures."""
+    boxes = ([2, 2, 40, 50], [20, 5, 60, 60])
+    known, beyond = [0, 1], [NUM_CLASSES + 4, NUM_CLASSES]
+    both = [targets_of(*boxes, labels=beyond), targets_of(*boxes, labels=known)]
+    found = masks_for_boxes(detector, outputs, both)
+    assert found.mask_scores.isfinite().all()
+    alone = [
+        masks_for_boxes(detector, outputs, [targets_of(boxes[0], labels=beyond[:1]), targets_of()]),
+        masks_for_boxes(detector, outputs, [targets_of(), targets_of(boxes[1], labels=known[1:])]),
+    ]
+    if "mask2former" not in str(type(detector)).lower():  # there, boxes share out the queries
+        torch.testing.assert_close(found.mask_scores[0], alone[0].mask_scores[0])
+        torch.testing.assert_close(found.mask_scores[3], alone[1].mask_scores[0])
+
+
 def test_every_box_gets_a_sample(detector, outputs):
     crowd = [[x, y, x + 3, y + 2] for x in range(0, 90, 10) for y in range(0, 60, 20)]
     same = [[10, 10, 60, 50]] * 3

@@ -1,6 +1,7 @@
 """The published sizes: a step at full size, and small pictures learned by heart."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -59,12 +60,16 @@ def quick(recipe):
 
 
 def repeat_pictures(file, times):
-    """Lists every picture of a COCO file so many times."""
+    """Lists copies of every picture of a COCO file, so many in all."""
     content = json.loads(file.read_text())
     pictures, objects = content["images"], content["annotations"]
     content["images"], content["annotations"] = [], []
+    folder = file.parent / "images"
     for number in range(times):
-        content["images"] += [one | {"id": one["id"] + 1000 * number} for one in pictures]
+        for one in pictures:
+            name = f"{number}_{one['file_name']}"
+            shutil.copy(folder / one["file_name"], folder / name)
+            content["images"].append(one | {"id": one["id"] + 1000 * number, "file_name": name})
         content["annotations"] += [
             one | {"id": one["id"] + 1000 * number, "image_id": one["image_id"] + 1000 * number}
             for one in objects

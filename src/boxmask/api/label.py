@@ -12,6 +12,7 @@ from boxmask.api.device import pick_device
 from boxmask.api.label_output import SHOWN_UNREADABLE, introduction, summary, write_formats
 from boxmask.api.options import LabelOptions, options_from
 from boxmask.api.workers import free_workers
+from boxmask.data.classes import class_places
 from boxmask.data.folder import read_data, require_usable
 from boxmask.data.output_files import check_not_source
 from boxmask.data.records import DataFolder
@@ -216,6 +217,7 @@ def _label_splits(
         image_size=options.image_size or saved.image_size,
         batch=options.batch,
         num_workers=free_workers(options.workers),
+        classes=tuple(class_places(folder.class_names, saved.class_names).tolist()),
     )
     total = sum(len(folder.splits[name].records) for name in splits)
     progress = LabelProgress(total=total, tell=say)

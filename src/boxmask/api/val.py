@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from boxmask.api.device import pick_device
 from boxmask.api.options import ValOptions, options_from
 from boxmask.api.workers import free_workers
+from boxmask.data.classes import class_places
 from boxmask.data.folder import read_data, require_usable
 from boxmask.data.records import DataFolder, ImageRecord
 from boxmask.engine.run_folder import RunFolder
@@ -39,7 +39,7 @@ def val(
 
     Args:
         run: a run folder or its weights.
-        data: a data set with the classes of the training data, in any order; None for the
+        data: a data set with classes of the training data, in any order; None for the
             training data itself.
         split: which part of it.
         say: takes each line of progress.
@@ -50,7 +50,8 @@ def val(
         nothing to measure on.
 
     Raises:
-        UserError: If run, data or an option cannot be used, or the classes differ.
+        UserError: If run, data or an option cannot be used, or the data has a class
+            that the model does not know.
     """
     chosen = options_from(ValOptions, options)
     saved = load_model(run)
@@ -63,6 +64,9 @@ def val(
     text = json.dumps(without_nan(metrics), indent=2)
     (out / "metrics.json").write_text(text + "\n", encoding="utf-8")
     say(f"{folder.root}  {split}  {len(records)} pictures  {saved.file}")
+    absent = [name for name in saved.class_names if name not in folder.class_names]
+    if absent:
+        messages.append(f"! the data lacks classes of the model: {', '.join(absent)}")
     for line in [*score_table(metrics, saved.class_names), *messages]:
         say(line)
     say(f"written to {out / 'metrics.json'}")
@@ -160,7 +164,7 @@ def _split_records(folder: DataFolder, split: str, saved: SavedModel) -> list[Im
         raise UserError("no picture of the split can be used", where=str(folder.root))
     unknown = [name for name in folder.class_names if name not in saved.class_names]
     missing = [name for name in saved.class_names if name not in folder.class_names]
-    if unknown or missing:
+    if unknown:
         parts = [
             f"{words}: {', '.join(names)}"
             for words, names in (("only in the data", unknown), ("only in the model", missing))
@@ -171,7 +175,7 @@ def _split_records(folder: DataFolder, split: str, saved: SavedModel) -> list[Im
             where="; ".join(parts),
             fix="name data with the classes that the model was trained on",
         )
-    places = np.array([saved.class_names.index(name) for name in folder.class_names])
+    places = class_places(folder.class_names, saved.class_names)
     return [replace(record, labels=places[record.labels]) for record in records]
 
 

@@ -129,7 +129,11 @@ class Detector(nn.Module, ABC):
 
     @abstractmethod
     def assign_every_box(self, outputs: Any, targets: Sequence[Targets]) -> SampleAssignment:
-        """Labelling: like `assign`, but every object gets at least one prediction."""
+        """Labelling: like `assign`, but every object gets at least one prediction.
+
+        A label of `num_classes` or more is a class that the model does not know; its objects may
+        be any.
+        """
 
     @abstractmethod
     def detection_losses(

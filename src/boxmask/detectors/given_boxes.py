@@ -12,6 +12,7 @@ from boxmask.detectors.detector import Detector
 from boxmask.ops.boxes import TINY, paired_iou
 from boxmask.ops.groups import shares_within
 from boxmask.ops.owners import claimed_by_others, highest_scores
+from boxmask.ops.waitless import numbered
 from boxmask.structures import MaskSamples, Targets
 
 # How much a sample whose predicted box fits the given one outweighs the others (SIM, equation 6).
@@ -133,14 +134,18 @@ def _chosen(targets: Sequence[Targets], part: Sequence[tuple[int, int]]) -> list
 def _highest_of_crowd(
     detector: Detector, outputs: Any, targets: Sequence[Targets], image: int, together: int
 ) -> Tensor:
-    """(C, h, w) largest score of each class over all boxes of an image that is cut into parts."""
+    """(C, h, w) largest score of each class over all boxes of an image that is cut into parts.
+
+    C is one more than the largest label of the image.
+    """
+    num_classes = int(targets[image].labels.max()) + 1
     alone = [len(target) if index == image else 0 for index, target in enumerate(targets)]
     highest: Tensor | None = None
     for part in _parts(alone, together):
         chosen = _chosen(targets, part)
         joined = _joined(detector, outputs, chosen)
         scores = joined.mask_scores * joined.inside
-        found = highest_scores(scores, chosen[image].labels, detector.num_classes)
+        found = highest_scores(scores, chosen[image].labels, num_classes)
         highest = found if highest is None else torch.maximum(highest, found)
     assert highest is not None
     return highest
@@ -164,13 +169,16 @@ def masks_for_boxes(
         targets: given boxes of each image; masks in them are not read.
         highest: for images that have more boxes than `targets` holds, the largest score of each
             class over all of them, (C, h, w).
+
+    Labels of the detector's `num_classes` or more are classes that it does not know.
     """
     joined = _joined(detector, outputs, targets)
     mask_scores, inside = joined.mask_scores, joined.inside
-    image, label = joined.group // detector.num_classes, joined.group % detector.num_classes
-    groups, group = joined.group.unique(return_inverse=True)
+    image = numbered([len(target) for target in targets], inside.device)
+    label = torch.cat([target.labels for target in targets])
+    groups, group = torch.stack([image, label]).unique(dim=1, return_inverse=True)
     scores = mask_scores * inside
-    best = highest_scores(scores, group, len(groups))[group]  # (N, h, w)
+    best = highest_scores(scores, group, groups.shape[1])[group]  # (N, h, w)
     for crowded, found in (highest or {}).items():
         rows = image == crowded
         best[rows] = torch.maximum(best[rows], found[label[rows]])
@@ -192,14 +200,12 @@ class _Joined:
         inside: (N, h, w) bool, cells of each box.
         frames: (N, 4) region of the input that each map covers, in input pixels.
         fit: (N,) in 0..1, weighted mean IoU of predicted and given box.
-        group: (N,) int64, image * number of classes + class.
     """
 
     mask_scores: Tensor
     inside: Tensor
     frames: Tensor
     fit: Tensor
-    group: Tensor
 
 
 def _joined(detector: Detector, outputs: Any, targets: Sequence[Targets]) -> _Joined:
@@ -221,7 +227,6 @@ def _joined(detector: Detector, outputs: Any, targets: Sequence[Targets]) -> _Jo
         inside=chosen.box_masks(),
         frames=chosen.frames,
         fit=fit,
-        group=chosen.image_index * detector.num_classes + chosen.labels,
     )
 
 

@@ -146,6 +146,9 @@ class Mask2Former(Detector):
         )
         class_logits = outputs.class_logits[output, assignment.image_index, query].detach()
         scores = class_logits.float().softmax(dim=-1)
+        likeliest = scores[:, :-1].amax(dim=-1, keepdim=True)  # where the class is not known
+        scores = torch.cat([scores[:, :-1], likeliest], dim=-1)
+        known = assignment.labels.clamp(max=self.num_classes)
         return MaskSamples(
             logits=logits,
             boxes=assignment.boxes,
@@ -155,7 +158,7 @@ class Mask2Former(Detector):
             instance_index=assignment.instance_index,
             frames=whole_image_frames(logits),
             predicted_boxes=boxes_of_logits(logits, assignment.boxes),
-            scores=scores.gather(1, assignment.labels[:, None])[:, 0],
+            scores=scores.gather(1, known[:, None])[:, 0],
             features=outputs.pixels,
         )
 

@@ -160,7 +160,13 @@ class MaskRCNN(Detector):
         """The given boxes themselves are the regions, one sample each."""
         given = self.region_head.given(targets)
         position = torch.arange(len(given.regions), device=given.regions.device)
-        return _sample_assignment(position, given, targets)
+        assignment = _sample_assignment(position, given, targets)
+        unknown = assignment.labels >= self.num_classes
+        if bool(unknown.any()):  # masks are of a class each: take that of the likeliest
+            logits, _ = self.region_head(outputs.levels, given.regions, given.image_index)
+            labels = torch.where(unknown, logits[:, 1:].argmax(dim=1), assignment.labels)
+            assignment = replace(assignment, labels=labels)
+        return assignment
 
     def detection_losses(
         self,

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 
 from boxmask.data.loader import LoaderSettings
 from boxmask.data.readable import batches_of, readable_loader
-from boxmask.data.records import DataSplit
+from boxmask.data.records import DataSplit, ImageRecord
 from boxmask.detectors.detector import Detector
 from boxmask.labeler.finished import FinishedPictures
 from boxmask.labeler.object_masks import masks_of_batch
@@ -22,11 +23,14 @@ class LabelSettings:
         image_size: short side in pixels that pictures are resized to.
         batch: pictures at a time.
         num_workers: processes that read pictures.
+        classes: the model's number of each class of the data, see `class_places`; None where both
+            have the same classes.
     """
 
     image_size: int
     batch: int = 4
     num_workers: int = 0
+    classes: tuple[int, ...] | None = None
 
     @property
     def loader(self) -> LoaderSettings:
@@ -97,7 +101,7 @@ def label_split(
     device = next(detector.parameters()).device
     chosen = _open_pictures(split, finished, settings)
     progress.num_before += sum(finished.has(split.name, i) for i in range(len(split.records)))
-    records = [split.records[index] for index in chosen]
+    records = [_of_model(split.records[index], settings) for index in chosen]
     clock = time.monotonic()
     for read in readable_loader(records, settings.image_size, settings.loader):
         progress.unreadable += [picture.reason for picture in read.unreadable]
@@ -114,6 +118,13 @@ def label_split(
         clock = now
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def _of_model(record: ImageRecord, settings: LabelSettings) -> ImageRecord:
+    """The picture with the model's numbers of its classes."""
+    if settings.classes is None:
+        return record
+    return replace(record, labels=np.array(settings.classes, dtype=np.int64)[record.labels])
 
 
 def _open_pictures(
