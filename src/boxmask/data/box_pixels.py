@@ -52,7 +52,7 @@ def scores_in_box(
     drawn *= within[:, None]
     near, far, share, within = _between(place[1], scale[0], (x1, x2), width)
     left = drawn[:, near]
-    return (left + (drawn[:, far] - left) * share) * within
+    return np.asarray((left + (drawn[:, far] - left) * share) * within, dtype=np.float32)
 
 
 def _between(

@@ -14,7 +14,8 @@ def class_places(names: Sequence[str], known: Sequence[str]) -> NDArray[np.int64
         known: classes of the model.
 
     Returns:
-        (len(names),); classes that the model does not know get numbers of their own behind its last.
+        (len(names),); classes that the model does not know get numbers of their own, behind its
+        last.
     """
     numbers = {name: number for number, name in enumerate(known)}
     return np.array(

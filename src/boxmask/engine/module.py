@@ -96,7 +96,8 @@ class TrainingModule(pl.LightningModule):
         """Several cores of a CPU sum in one order, so that a run can be repeated bit for bit."""
         if self.trainer.strategy.root_device.type == "cpu":
             torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.utils.deterministic.fill_uninitialized_memory = False  # costs time; we read none
+            # It costs time, and we read no memory that was not written.
+            torch.utils.deterministic.fill_uninitialized_memory = False  # pyrefly: ignore
 
     def on_train_start(self) -> None:
         """The steps of an earlier part of the run are counted already."""

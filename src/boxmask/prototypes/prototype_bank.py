@@ -107,13 +107,12 @@ class PrototypeBank(nn.Module):
         num_images = ranks.sum_over_ranks(pixels.num_images.float())
         counts = self.updates.new_zeros(len(self.updates))
         counts.index_add_(0, gathered.labels, torch.ones_like(gathered.labels).to(counts))
-        # All that the host must know, in one wait.
-        here, most, fresh = (
-            torch.stack([(counts > 0).sum(), counts.max().long(), ((counts > 0) & ~self.seen).sum()])
-        ).tolist()
+        has = counts > 0
+        numbers = torch.stack([has.sum(), counts.max().long(), (has & ~self.seen).sum()])
+        here, most, fresh = numbers.tolist()  # all that the host must know, in one wait
         if not here:
             return
-        present = torch.argsort((counts == 0).int(), stable=True)[:here]  # by class
+        present = torch.argsort((~has).int(), stable=True)[:here]  # by class
         by, averaged, valid = self._by_class(gathered, present, most)
         if fresh:
             self._start(present, by, valid)
