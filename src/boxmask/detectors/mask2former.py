@@ -23,6 +23,7 @@ from boxmask.detectors.query_masks import (
 )
 from boxmask.detectors.query_matching import (
     MatchingSettings,
+    class_scores,
     match,
     match_every_object,
     matching_costs,
@@ -145,9 +146,6 @@ class Mask2Former(Detector):
             [image_mask_logits(outputs, image, *place) for image, place in enumerate(places)]
         )
         class_logits = outputs.class_logits[output, assignment.image_index, query].detach()
-        scores = class_logits.float().softmax(dim=-1)
-        likeliest = scores[:, :-1].amax(dim=-1, keepdim=True)  # where the class is not known
-        scores = torch.cat([scores[:, :-1], likeliest], dim=-1)
         known = assignment.labels.clamp(max=self.num_classes)
         return MaskSamples(
             logits=logits,
@@ -158,7 +156,7 @@ class Mask2Former(Detector):
             instance_index=assignment.instance_index,
             frames=whole_image_frames(logits),
             predicted_boxes=boxes_of_logits(logits, assignment.boxes),
-            scores=scores.gather(1, known[:, None])[:, 0],
+            scores=class_scores(class_logits).gather(1, known[:, None])[:, 0],
             features=outputs.pixels,
         )
 

@@ -27,19 +27,17 @@ class MatchingSettings:
     smoothing: float = 0.5
 
 
-def scores_of_classes(class_logits: Tensor, labels: Tensor) -> Tensor:
-    """Probability of each given class; of the likeliest one where the model does not know it.
+def class_scores(class_logits: Tensor) -> Tensor:
+    """Probability of each class, and last that of the likeliest, for classes not known.
 
     Args:
         class_logits: (..., C + 1), "no object" last.
-        labels: (N,); C or more for unknown classes.
 
     Returns:
-        (..., N) in 0..1.
+        (..., C + 1) in 0..1.
     """
-    scores = class_logits.softmax(dim=-1)[..., :-1]
-    any_class = scores.amax(dim=-1, keepdim=True)
-    return torch.cat([scores, any_class], dim=-1)[..., labels.clamp(max=scores.shape[-1])]
+    scores = class_logits.float().softmax(dim=-1)[..., :-1]
+    return torch.cat([scores, scores.amax(dim=-1, keepdim=True)], dim=-1)
 
 
 @torch.no_grad()
@@ -62,7 +60,8 @@ def matching_costs(
 
     Source: Mask2Former (CVPR 2022), matching, with Box2Mask's projections in place of masks.
     """
-    scores = scores_of_classes(outputs.class_logits[:, image].float(), target.labels)
+    scores = class_scores(outputs.class_logits[:, image])
+    scores = scores[..., target.labels.clamp(max=scores.shape[-1] - 1)]  # (L, Q, N)
     if len(target) == 0:
         return scores
     sides = box_sides(target.boxes, outputs.pixels.shape[-2:])
