@@ -138,9 +138,9 @@ class BoxMask:
         Args:
             picture: path, PIL image, or (H, W, 3) uint8 RGB array.
             boxes: (N, 4) x1, y1, x2, y2 in pixels of the picture.
-            labels: (N,) class index of each box, given back as `class_id`. Boxes of one class
-                share no pixel of what they cover both, and some models (Mask R-CNN) have masks of
-                their own for each class. None takes all boxes as the first class.
+            labels: (N,) class index of each box, given back as `class_id`. Where boxes of one
+                class overlap, the surest mask owns a pixel, and some models (Mask R-CNN) have
+                masks of their own for each class. None takes all boxes as the first class.
 
         Returns:
             `xyxy` as given, `mask` (N, H, W), `confidence` (N,), and `class_id` if given.
