@@ -212,11 +212,15 @@ def _label_splits(
     options: LabelOptions,
     say: Say,
 ) -> LabelProgress:
-    detector = saved.detector.to(pick_device(options.device)).eval()
+    device = pick_device(options.device)
+    detector = saved.detector.to(device).eval()
+    num_workers = free_workers(options.workers)
     settings = LabelSettings(
         image_size=options.image_size or saved.image_size,
         batch=options.batch,
-        num_workers=free_workers(options.workers),
+        num_workers=num_workers,
+        # On a CPU the model itself keeps all cores busy.
+        num_cutters=num_workers if device.type != "cpu" else 0,
         classes=tuple(class_places(folder.class_names, saved.class_names).tolist()),
     )
     total = sum(len(folder.splits[name].records) for name in splits)

@@ -178,7 +178,8 @@ class LabelOptions:
         image_size: Short side in pixels. Default: the model's.
         device: Where the model runs: auto, cpu, cuda or cuda:1.
         batch: Pictures at a time.
-        workers: Processes that read pictures. Default: the cores that are free, at most 4.
+        workers: Processes that read pictures and, beside a GPU, as many that cut masks out.
+            Default: the cores that are free, at most 4.
         skip_bad: Leave out the annotations and pictures that have errors.
         out: Folder to write into. Default: DATA-masks.
         resume: Go on with the labelling that was begun in --out.

@@ -1,18 +1,18 @@
 """Labels the pictures of a split batch by batch; what is finished is on disk at once."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
 from boxmask.data.loader import LoaderSettings
 from boxmask.data.readable import batches_of, readable_loader
 from boxmask.data.records import DataSplit, ImageRecord
 from boxmask.detectors.detector import Detector
 from boxmask.labeler.finished import FinishedPictures
-from boxmask.labeler.object_masks import masks_of_batch
+from boxmask.labeler.object_masks import UncutMasks, cut_masks, uncut_masks, whole_pictures
+from boxmask.labeler.ordered_pool import OrderedPool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ class LabelSettings:
         image_size: short side in pixels that pictures are resized to.
         batch: pictures at a time.
         num_workers: processes that read pictures.
+        num_cutters: processes that cut masks out of their boxes while the model goes on.
         classes: the model's number of each class of the data, see `class_places`; None where both
             have the same classes.
     """
@@ -30,6 +31,7 @@ class LabelSettings:
     image_size: int
     batch: int = 4
     num_workers: int = 0
+    num_cutters: int = 0
     classes: tuple[int, ...] | None = None
 
     @property
@@ -98,26 +100,32 @@ def label_split(
         settings: see `LabelSettings`.
         progress: is kept up to date.
     """
-    device = next(detector.parameters()).device
     chosen = _open_pictures(split, finished, settings)
     progress.num_before += sum(finished.has(split.name, i) for i in range(len(split.records)))
     records = [_of_model(split.records[index], settings) for index in chosen]
     clock = time.monotonic()
+    with OrderedPool(settings.num_cutters) as pool:
+        made = pool.map(cut_masks, _uncut(detector, records, settings, progress))
+        for index, masks in whole_pictures(made):
+            if not finished.has(split.name, chosen[index]):
+                finished.add(split.name, chosen[index], masks)
+                now = time.monotonic()
+                progress.move(1, now - clock)
+                clock = now
+
+
+def _uncut(
+    detector: Detector,
+    records: Sequence[ImageRecord],
+    settings: LabelSettings,
+    progress: LabelProgress,
+) -> Iterator[UncutMasks]:
+    """What the model gives for all pictures that can be read."""
+    device = next(detector.parameters()).device
     for read in readable_loader(records, settings.image_size, settings.loader):
         progress.unreadable += [picture.reason for picture in read.unreadable]
-        num_new = 0
         if read.batch is not None:
-            batch = read.batch.to(device)
-            found = masks_of_batch(detector, batch, records)
-            for index, masks in zip(batch.indices, found, strict=True):
-                if not finished.has(split.name, chosen[index]):
-                    finished.add(split.name, chosen[index], masks)
-                    num_new += 1
-        now = time.monotonic()
-        progress.move(num_new, now - clock)
-        clock = now
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+            yield from uncut_masks(detector, read.batch.to(device), records)
 
 
 def _of_model(record: ImageRecord, settings: LabelSettings) -> ImageRecord:

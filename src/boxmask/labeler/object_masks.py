@@ -1,9 +1,12 @@
 """Exactly one mask for each given box, with a confidence, whatever the model finds."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from boxmask.data.box_pixels import (
     THRESHOLDS,
@@ -27,6 +30,9 @@ LEAST_SCORE = 1e-3
 
 CONFIDENCE_DECIMALS = 5
 
+CUT_TOGETHER = 32
+"""Masks that go to another process at once: bounds what waits there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectMask:
@@ -43,7 +49,31 @@ class ObjectMask:
     note: str = ""
 
 
-@torch.no_grad()
+@dataclass(frozen=True, kw_only=True)
+class UncutMasks:
+    """What the model gives for N boxes of one picture that follow each other.
+
+    Attributes:
+        index: the picture's position in its records.
+        is_last: whether the picture has no boxes after these.
+        boxes: (N, 4) x1, y1, x2, y2 in picture pixels.
+        mask_scores: (N, h, w) in 0..1.
+        frames: (N, 4) region of the input that each map covers, in input pixels.
+        confidences: N numbers in 0..1.
+        scale: (x, y) input pixels for each pixel of the picture.
+        image_size: (height, width) of the picture.
+    """
+
+    index: int
+    is_last: bool
+    boxes: NDArray[np.float32]
+    mask_scores: NDArray[np.float32]
+    frames: NDArray[np.float32]
+    confidences: tuple[float, ...]
+    scale: tuple[float, float]
+    image_size: tuple[int, int]
+
+
 def masks_of_batch(
     detector: Detector, batch: Batch, records: Sequence[ImageRecord]
 ) -> list[list[ObjectMask]]:
@@ -57,15 +87,60 @@ def masks_of_batch(
     Returns:
         For each picture of the batch its masks, in the order of its boxes.
     """
+    made = ((uncut, cut_masks(uncut)) for uncut in uncut_masks(detector, batch, records))
+    return [masks for _, masks in whole_pictures(made)]
+
+
+@torch.no_grad()
+def uncut_masks(
+    detector: Detector, batch: Batch, records: Sequence[ImageRecord]
+) -> Iterator[UncutMasks]:
+    """The model's part of `masks_of_batch`: at least one `UncutMasks` for each picture."""
     outputs = detector(batch.images, batch.valid)
-    chosen = [records[index] for index in batch.indices]
-    boxes = [record.boxes[~record.crowd] for record in chosen]
-    scales = [(x, y) for x, y in batch.scales.tolist()]
-    masks: list[list[ObjectMask]] = [[] for _ in chosen]
-    for mask in each_box_mask(detector, outputs, batch.targets):
-        image_size = chosen[mask.image].image_size
-        place = pixels_of_box(boxes[mask.image][mask.position], image_size)
-        masks[mask.image].append(object_mask(mask, scales[mask.image], image_size, place))
+    given = each_box_mask(detector, outputs, batch.targets)
+    for index, scale in zip(batch.indices, batch.scales.tolist(), strict=True):
+        record = records[index]
+        boxes = record.boxes[~record.crowd]
+        for start in range(0, max(len(boxes), 1), CUT_TOGETHER):
+            chosen = boxes[start : start + CUT_TOGETHER]
+            masks = [*itertools.islice(given, len(chosen))]
+            yield UncutMasks(
+                index=index,
+                is_last=start + CUT_TOGETHER >= len(boxes),
+                boxes=chosen,
+                mask_scores=np.array([mask.mask_scores.float().numpy() for mask in masks]),
+                frames=np.array([mask.frame.numpy() for mask in masks]),
+                confidences=tuple(mask.confidence for mask in masks),
+                scale=(scale[0], scale[1]),
+                image_size=record.image_size,
+            )
+
+
+def whole_pictures(
+    made: Iterable[tuple[UncutMasks, list[ObjectMask]]],
+) -> Iterator[tuple[int, list[ObjectMask]]]:
+    """Joins the masks of each picture, in order: (index of the picture, its masks)."""
+    masks: list[ObjectMask] = []
+    for uncut, some in made:
+        masks += some
+        if uncut.is_last:
+            yield uncut.index, masks
+            masks = []
+
+
+def cut_masks(uncut: UncutMasks) -> list[ObjectMask]:
+    """The rest of `masks_of_batch`, which needs no model: a mask for each box."""
+    masks = []
+    for row, box in enumerate(uncut.boxes):
+        given = BoxMask(
+            image=0,
+            position=row,
+            mask_scores=torch.from_numpy(uncut.mask_scores[row]),
+            frame=torch.from_numpy(uncut.frames[row]),
+            confidence=uncut.confidences[row],
+        )
+        place = pixels_of_box(box, uncut.image_size)
+        masks.append(object_mask(given, uncut.scale, uncut.image_size, place))
     return masks
 
 
