@@ -104,8 +104,8 @@ def test_report_and_review(shapes, run, tmp_path):
 
 
 def test_yolo_goes_in_and_out(shapes, run, tmp_path):
+    from boxmask.detectors.object_masks import ObjectMask
     from boxmask.labeler.finished import labelled_record  # only to write a YOLO source
-    from boxmask.labeler.object_masks import ObjectMask
 
     folder = read_data(shapes)
     for split in folder.splits.values():

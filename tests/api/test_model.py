@@ -70,7 +70,7 @@ def test_masks_are_asked_for_with_their_classes(model, shapes, monkeypatch):
         asked.append(targets[0].labels.tolist())
         return each_box_mask(detector, outputs, targets)
 
-    monkeypatch.setattr("boxmask.api.model.each_box_mask", watched)
+    monkeypatch.setattr("boxmask.detectors.object_masks.each_box_mask", watched)
     picture, boxes = shapes / "images" / "val_0000.png", [[5, 6, 45, 40], [10, 8, 60, 44]]
     model.masks_for(picture, boxes, labels=[2, 1])
     model.masks_for(picture, boxes)

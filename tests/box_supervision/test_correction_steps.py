@@ -94,7 +94,7 @@ def test_semantic_map_is_the_sigmoid_of_cosines_over_the_temperature(loss, batch
     torch.testing.assert_close(steps.semantic, expected)
     assert steps.seen.tolist() == [True, False]
     mixed = (steps.semantic[0] + steps.correction.instance[0]) / 2
-    torch.testing.assert_close(steps.correction.masks.fused[0], mixed)
+    torch.testing.assert_close(steps.correction.fused[0], mixed)
 
 
 def test_foreground_is_what_exceeds_the_threshold_in_the_box(loss, batch, samples):
@@ -102,7 +102,7 @@ def test_foreground_is_what_exceeds_the_threshold_in_the_box(loss, batch, sample
     masks, inside = steps.correction.masks, steps.correction.inside
     for index in range(2):
         own = inside[index] & ~steps.correction.claimed[index]
-        expected = (masks.fused[index] > steps.high[index]) & own
+        expected = (masks.scores[index] > steps.high[index]) & own
         assert torch.equal(masks.foreground[index], expected)
     assert ((steps.high >= 0.6) & (steps.high <= 0.7)).all()
 

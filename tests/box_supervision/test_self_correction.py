@@ -10,8 +10,10 @@ from boxmask.box_supervision.self_correction import (
     fuse,
     positive_weights,
     pseudo_masks,
+    refine,
     weighted_masks,
 )
+from correction_batches import CELL, HEIGHT, WIDTH, batch_with
 
 LONG = PseudoMaskSettings(lowest_high=0.7, highest_high=0.8)
 
@@ -134,3 +136,49 @@ def test_claimed_cells_are_background_and_not_counted():
     assert masks.certain.all()
     outside = pseudo_masks(fused, instance, ~claimed, claimed, LONG)
     assert not outside.certain[0, 0, 0]
+
+
+def half_bright(background, foreground):
+    """A picture whose right half is of another colour; its two objects are alike."""
+    batch = batch_with([[0, 0, WIDTH * CELL, HEIGHT * CELL]] * 2)
+    batch.images[:] = background
+    batch.images[..., WIDTH * CELL // 2 :] = foreground
+    return batch
+
+
+def test_refined_masks_end_where_colors_do():
+    fused = torch.full((2, HEIGHT, WIDTH), 0.2)
+    fused[:, :, WIDTH // 2 :] = 0.8
+    fused[0, ::4, WIDTH // 2 - 1] = 0.8  # one cell too far
+    fused[1, ::4, WIDTH // 2] = 0.2  # one cell short
+    everywhere = torch.ones_like(fused, dtype=torch.bool)
+    image_index = torch.zeros(2, dtype=torch.int64)
+    shown = half_bright(0.2, 0.7)
+    found = refine(fused, everywhere, image_index, shown, PseudoMaskSettings()) > 0.5
+    truth = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    truth[:, WIDTH // 2 :] = True
+    assert torch.equal(found[0], truth)
+    assert torch.equal(found[1], truth)
+
+
+def test_objects_that_hide_in_color_are_not_refined():
+    fused = torch.rand(2, HEIGHT, WIDTH)
+    everywhere = torch.ones_like(fused, dtype=torch.bool)
+    image_index = torch.zeros(2, dtype=torch.int64)
+    hidden = half_bright(0.4, 0.4)
+    assert torch.equal(refine(fused, everywhere, image_index, hidden, LONG), fused)
+
+
+def test_cells_of_others_are_no_foreground_before_refining():
+    fused = torch.full((2, HEIGHT, WIDTH), 0.9)
+    own = torch.zeros_like(fused, dtype=torch.bool)
+    own[:, :, WIDTH // 2 :] = True
+    image_index = torch.zeros(2, dtype=torch.int64)
+    found = refine(fused, own, image_index, half_bright(0.2, 0.7), LONG)
+    assert torch.equal(found > 0.5, own)
+
+
+@pytest.mark.parametrize("changed", [{"refine_radius": -1}, {"refine_smoothness": 0.0}])
+def test_bad_filters_are_refused(changed):
+    with pytest.raises(ValueError, match="refine_radius, refine_smoothness"):
+        PseudoMaskSettings(**changed)

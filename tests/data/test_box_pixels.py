@@ -25,7 +25,7 @@ def test_scores_are_bilinear_and_zero_outside_the_frame(seed):
     size = (int(height * 4 / scale[1]) + 30, int(width * 4 / scale[0]) + 30)
     box = np.sort(random.random((2, 2)) * [size[1], size[0]], axis=0).reshape(-1)
     place = pixels_of_box(box, size)
-    found = scores_in_box(scores, frame, scale, place)
+    found = scores_in_box(scores.numpy(), frame.numpy(), scale, place)
 
     rows, columns = (torch.arange(s.start, s.stop, dtype=torch.float64) + 0.5 for s in place)
     down = (rows * scale[1] - y) / (4 * height) * 2 - 1

@@ -3,9 +3,9 @@
 import pytest
 
 from boxmask.data.folder import read_data
+from boxmask.detectors.object_masks import ObjectMask
 from boxmask.errors import UserError
 from boxmask.labeler.finished import FinishedPictures, data_fingerprint, labelled_record
-from boxmask.labeler.object_masks import ObjectMask
 
 MASK = ObjectMask(counts="abc", confidence=0.12345, note="half \n a line ß")
 

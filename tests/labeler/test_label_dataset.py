@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from boxmask.data.folder import read_data
-from boxmask.labeler import object_masks
+from boxmask.labeler import picture_parts
 from boxmask.labeler.finished import FinishedPictures
 from boxmask.labeler.label_dataset import LabelProgress, LabelSettings, label_split
 from boxmask.recipes.saved_model import load_model
@@ -37,7 +37,7 @@ def test_other_processes_cut_the_same_masks(labelled):
 @pytest.mark.parametrize("together", [1, 2])
 def test_few_masks_at_a_time_are_the_same_masks(labelled, monkeypatch, together):
     whole = labelled("whole")
-    monkeypatch.setattr(object_masks, "CUT_TOGETHER", together)
+    monkeypatch.setattr(picture_parts, "PART", together)
     assert labelled("parts") == whole
 
 

@@ -49,6 +49,7 @@ def make_object():
             instance=flat,
             semantic=flat if seen else None,
             fused=flat,
+            refined=flat,
             states=states,
             high=0.65,
             label_mask=mask,

@@ -26,7 +26,7 @@ from boxmask.evaluation.explained_picture import (
     pasted_variants,
     picture_batch,
 )
-from boxmask.labeler.object_masks import masks_of_batch
+from boxmask.labeler.picture_parts import masks_of_batch
 from boxmask.visualization.contact_sheet import save_picture
 from boxmask.visualization.correction_panels import state_shares
 from boxmask.visualization.explain import (

@@ -148,6 +148,7 @@ def _open_folder(
         "--split": [*splits],
         "--batch": options.batch,
         "--image-size": options.image_size or saved.image_size,
+        "--refine": options.refine,
     }
     if options.resume:
         finished.resume(identity)
@@ -198,6 +199,7 @@ def _write_arguments(
         "split": options.split,
         "image_size": options.image_size,
         "batch": options.batch,
+        "refine": options.refine,
         "skip_bad": options.skip_bad,
     }
     text = yaml.safe_dump(arguments, sort_keys=False, allow_unicode=True)
@@ -219,6 +221,7 @@ def _label_splits(
         image_size=options.image_size or saved.image_size,
         batch=options.batch,
         num_workers=num_workers,
+        refine=options.refine,
         # On a CPU the model itself keeps all cores busy.
         num_cutters=num_workers if device.type != "cpu" else 0,
         classes=tuple(class_places(folder.class_names, saved.class_names).tolist()),

@@ -16,13 +16,11 @@ from PIL import Image
 from boxmask.api.finder import Finder
 from boxmask.api.options import Method
 from boxmask.api.sources import find_source
-from boxmask.data.box_pixels import pixels_of_box
 from boxmask.data.masks import decode_segmentation
 from boxmask.data.pictures import read_picture
-from boxmask.detectors.given_boxes import each_box_mask
+from boxmask.detectors.object_masks import object_mask, uncut_masks
 from boxmask.errors import UserError
 from boxmask.evaluation.coco_ap import FoundObjects
-from boxmask.labeler.object_masks import object_mask
 from boxmask.recipes.models import is_model_name
 from boxmask.recipes.saved_model import load_model
 from boxmask.structures import Targets
@@ -132,7 +130,9 @@ class BoxMask:
         for path in find_source(os.fspath(folder)).pictures:
             yield path, self._found(path, threshold)
 
-    def masks_for(self, picture: Given, boxes: Any, labels: Any = None) -> sv.Detections:
+    def masks_for(
+        self, picture: Given, boxes: Any, labels: Any = None, *, refine: bool = True
+    ) -> sv.Detections:
         """The mask of each given box: one a box, in order, inside its box, none empty.
 
         Args:
@@ -141,6 +141,7 @@ class BoxMask:
             labels: (N,) class index of each box, given back as `class_id`. Where boxes of one
                 class overlap, the surest mask owns a pixel, and some models (Mask R-CNN) have
                 masks of their own for each class. None takes all boxes as the first class.
+            refine: draw borders of masks to borders of colours.
 
         Returns:
             `xyxy` as given, `mask` (N, H, W), `confidence` (N,), and `class_id` if given.
@@ -162,11 +163,10 @@ class BoxMask:
         batch = finder.batch([pixels], [targets]).to(finder.device)
         masks = np.zeros((len(rows), *size), dtype=bool)
         confidences = np.zeros(len(rows), dtype=np.float32)
-        x, y = batch.scales[0].tolist()
         with torch.no_grad():
             outputs = finder.detector(batch.images, batch.valid)
-        for mask in each_box_mask(finder.detector, outputs, batch.targets):
-            made = object_mask(mask, (x, y), size, pixels_of_box(rows[mask.position], size))
+        for mask in uncut_masks(finder.detector, outputs, batch, [rows], [size], refine=refine):
+            made = object_mask(mask)
             rle = {"size": [*size], "counts": made.counts}
             masks[mask.position] = decode_segmentation(rle, size)
             confidences[mask.position] = made.confidence

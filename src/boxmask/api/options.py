@@ -180,6 +180,7 @@ class LabelOptions:
         batch: Pictures at a time.
         workers: Processes that read pictures and, beside a GPU, as many that cut masks out.
             Default: the cores that are free, at most 4.
+        refine: Draw borders of masks to borders of colours.
         skip_bad: Leave out the annotations and pictures that have errors.
         out: Folder to write into. Default: DATA-masks.
         resume: Go on with the labelling that was begun in --out.
@@ -192,6 +193,7 @@ class LabelOptions:
     device: str = "auto"
     batch: int = 4
     workers: int | None = None
+    refine: bool = True
     skip_bad: bool = False
     out: Path | None = None
     resume: bool = False

@@ -103,7 +103,7 @@ def self_correction(values: StoredValues) -> list[Comparison]:
         maps_of(values["box_masks_per_gt"]) > 0,
         index,
     )
-    fused, masks = found.masks.fused, found.masks
+    fused, masks = found.masks.scores, found.masks
     high, low = found.thresholds[:, None, None], published_forms.PSEUDO_MASKS.low
     clear = ((fused - high).abs() > ROUNDING) & ((fused - low).abs() > ROUNDING)
     loss = published_loss(maps_of(values["student_probs"]), masks, index)

@@ -21,7 +21,7 @@ from boxmask.data.records import ImageRecord
 from boxmask.data.synthetic import SyntheticSettings, write_synthetic
 from boxmask.data.transforms import AugmentationSettings
 from boxmask.detectors.condinst import CondInstSettings
-from boxmask.labeler.object_masks import masks_of_batch
+from boxmask.labeler.picture_parts import masks_of_batch
 from boxmask.recipes.models import build_recipe
 from boxmask.recipes.saved_model import SavedModel
 from boxmask.structures import Batch

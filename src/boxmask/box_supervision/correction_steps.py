@@ -100,7 +100,7 @@ def correction_steps(
         mean=mean,
         semantic=torch.sigmoid(correction.semantic / settings.temperature),
         high=adaptive_thresholds(
-            correction.masks.fused,
+            correction.masks.scores,
             correction.instance,
             correction.inside & ~correction.claimed,
             settings,

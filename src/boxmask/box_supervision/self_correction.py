@@ -12,6 +12,9 @@ from torch import Tensor
 
 from boxmask.ops.boxes import paired_iou
 from boxmask.ops.groups import shares_within
+from boxmask.ops.guided_filter import color_guide, explained_by_colors, guided_filter
+from boxmask.ops.masks import sample_at_stride
+from boxmask.structures import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,13 @@ class PseudoMaskSettings:
             schedule, 0.7 in the 3x schedule.
         highest_high: largest threshold of foreground, in 0..1. Published code: 0.7 and 0.8.
         low: threshold below which a cell is background, in 0..1. Published code: 0.4.
+        refine_radius: cells from the middle to the side of the windows in which the fused mask is
+            drawn to borders of colours, see `ops/guided_filter.py`; 0 leaves it as it is. Paper
+            and code: 0.
+        refine_smoothness: epsilon of that filter, for colours in 0..1.
+        refine_least: share of a border, at most 1, that colours must explain, see
+            `explained_by_colors`; the masks of other objects, which hide in colour, stay as they
+            are.
         exclusive: a cell in several boxes of a class belongs to one object, see `ops/owners.py`.
             Paper and code let objects share cells.
     """
@@ -40,6 +50,9 @@ class PseudoMaskSettings:
     lowest_high: float = 0.6
     highest_high: float = 0.7
     low: float = 0.4
+    refine_radius: int = 2
+    refine_smoothness: float = 1e-5
+    refine_least: float = 0.35
     exclusive: bool = True
 
     def __post_init__(self) -> None:
@@ -47,6 +60,11 @@ class PseudoMaskSettings:
             raise ValueError(
                 "low, lowest_high, highest_high: expected 0 <= low <= lowest_high <= highest_high "
                 f"<= 1, got {self.low}, {self.lowest_high}, {self.highest_high}"
+            )
+        if self.refine_radius < 0 or self.refine_smoothness <= 0:
+            raise ValueError(
+                "refine_radius, refine_smoothness: expected at least 0 and more than 0, got "
+                f"{self.refine_radius}, {self.refine_smoothness}"
             )
 
 
@@ -57,12 +75,12 @@ class PseudoMasks:
     Attributes:
         foreground: (N, h, w) bool.
         certain: (N, h, w) bool, cells that are foreground or background; others are ignored.
-        fused: (N, h, w) in 0..1.
+        scores: (N, h, w) in 0..1, what they were cut from: fused and, if so set, refined.
     """
 
     foreground: Tensor
     certain: Tensor
-    fused: Tensor
+    scores: Tensor
 
 
 def positive_weights(
@@ -131,6 +149,42 @@ def fuse(semantic: Tensor, instance: Tensor, seen: Tensor, settings: PseudoMaskS
     return (1 - share) * probability + share * instance
 
 
+def refine(
+    fused: Tensor,
+    own: Tensor,
+    image_index: Tensor,
+    batch: Batch,
+    settings: PseudoMaskSettings,
+) -> Tensor:
+    """Draws the borders of fused masks to borders of colours.
+
+    The mask at one half is filtered, not the scores: those of a network say how sure it is, not
+    how near the border is.
+
+    Args:
+        fused: (N, h, w) in 0..1.
+        own: (N, h, w) bool, cells that may be foreground.
+        image_index: (N,) image of each object.
+        batch: the images.
+        settings: of the filter.
+
+    Returns:
+        (N, h, w) in 0..1; near one half where colours do not tell on which side a cell is. The
+        fused scores of objects that hide in colour.
+    """
+    stride = batch.images.shape[-1] // fused.shape[-1]
+    guide = color_guide(
+        F.avg_pool2d(batch.images.float(), stride),
+        sample_at_stride(batch.valid, stride),
+        radius=settings.refine_radius,
+        smoothness=settings.refine_smoothness,
+    )
+    mask = ((fused > 0.5) & own).to(fused.dtype)
+    refined = guided_filter(mask, image_index, guide)
+    shown = explained_by_colors(mask, refined, image_index, guide) >= settings.refine_least
+    return torch.where(shown[:, None, None], refined, fused)
+
+
 def adaptive_thresholds(
     fused: Tensor, instance: Tensor, inside: Tensor, settings: PseudoMaskSettings
 ) -> Tensor:
@@ -158,7 +212,7 @@ def adaptive_thresholds(
 
 
 def pseudo_masks(
-    fused: Tensor,
+    scores: Tensor,
     instance: Tensor,
     inside: Tensor,
     claimed: Tensor,
@@ -169,10 +223,10 @@ def pseudo_masks(
     What another object has claimed, (N, h, w) bool, is background.
     """
     own = inside & ~claimed
-    high = adaptive_thresholds(fused, instance, own, settings)[:, None, None]
-    foreground = (fused > high) & own
-    background = ((fused < settings.low) | claimed) & inside
-    return PseudoMasks(foreground=foreground, certain=foreground | background, fused=fused)
+    high = adaptive_thresholds(scores, instance, own, settings)[:, None, None]
+    foreground = (scores > high) & own
+    background = ((scores < settings.low) | claimed) & inside
+    return PseudoMasks(foreground=foreground, certain=foreground | background, scores=scores)
 
 
 def certain_mask_distances(logits: Tensor, foreground: Tensor, certain: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from boxmask.box_supervision.self_correction import (
     fuse,
     positive_weights,
     pseudo_masks,
+    refine,
     weighted_masks,
 )
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero
@@ -66,6 +67,7 @@ class Correction:
         masks: pseudo masks of the N objects.
         instance: (N, h, w) in 0..1, weighted mean of the teacher's masks.
         semantic: (N, h, w) cosines to the nearest prototype of the class, calibrated if so set.
+        fused: (N, h, w) in 0..1, both mixed.
         inside: (N, h, w) bool, cells of the boxes.
         claimed: (N, h, w) bool, cells that belong to another object.
         known: (N,) bool, objects with a sample.
@@ -78,6 +80,7 @@ class Correction:
     masks: PseudoMasks
     instance: Tensor
     semantic: Tensor
+    fused: Tensor
     inside: Tensor
     claimed: Tensor
     known: Tensor
@@ -202,10 +205,14 @@ class SelfCorrectionLoss(WeakLoss):
             semantic = cosines - self.levels.middle[labels][:, None, None]
         fused = fuse(semantic, instance, self.bank.seen[labels], settings)
         claimed = self._claimed(instance * inside, pair_of, len(pairs))
+        scores = fused
+        if settings.refine_radius:
+            scores = refine(fused, inside & ~claimed, image_index, context.batch, settings)
         return Correction(
-            masks=pseudo_masks(fused, instance, inside, claimed, settings),
+            masks=pseudo_masks(scores, instance, inside, claimed, settings),
             instance=instance,
             semantic=semantic,
+            fused=fused,
             inside=inside,
             claimed=claimed,
             known=known,
@@ -266,7 +273,7 @@ class SelfCorrectionLoss(WeakLoss):
         found = cut_out(
             batch.images,
             correction.masks.foreground[rows],
-            correction.masks.fused[rows],
+            correction.masks.scores[rows],
             correction.image_index[rows],
             correction.labels[rows],
         )

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from boxmask.data.masks import coco_mask
 
@@ -31,12 +30,15 @@ def pixels_of_box(box: Sequence[float] | NDArray[Any], image_size: tuple[int, in
 
 
 def scores_in_box(
-    mask_scores: Tensor, frame: Tensor, scale: tuple[float, float], place: Place
+    cells: NDArray[np.float32],
+    frame: NDArray[np.float32],
+    scale: tuple[float, float],
+    place: Place,
 ) -> NDArray[np.float32]:
     """Scores of a mask at the pixels of a box.
 
     Args:
-        mask_scores: (h, w) in 0..1, on the CPU.
+        cells: (h, w) in 0..1.
         frame: (4,) region of the network's input that the map covers, in input pixels.
         scale: (x, y) input pixels for each pixel of the picture.
         place: rows and columns of the picture.
@@ -45,7 +47,6 @@ def scores_in_box(
         (rows of the box, columns of the box) in 0..1, bilinear, 0 outside the frame.
     """
     x1, y1, x2, y2 = frame.tolist()
-    cells = mask_scores.float().numpy()
     height, width = cells.shape
     near, far, share, within = _between(place[0], scale[1], (y1, y2), height)
     drawn = cells[near] + (cells[far] - cells[near]) * share[:, None]  # (rows, w)
@@ -68,7 +69,7 @@ def _between(
     return near, far, (exact - near).astype(np.float32), within
 
 
-def fitted_threshold(scores: NDArray[np.float32]) -> float:
+def fitted_threshold(scores: NDArray[np.float32], least_gain: float = LEAST_GAIN) -> float:
     """The threshold at which a mask reaches the sides of its box best.
 
     The given box is known to touch the object on all four sides. Where the mask at 0.5 falls
@@ -77,6 +78,7 @@ def fitted_threshold(scores: NDArray[np.float32]) -> float:
 
     Args:
         scores: (rows, columns) in 0..1 at the pixels of the box.
+        least_gain: share of the box, in 0..1, that a later one of `THRESHOLDS` must reach more.
 
     Returns:
         One of `THRESHOLDS`; 0.5 where no mask has a pixel.
@@ -84,7 +86,7 @@ def fitted_threshold(scores: NDArray[np.float32]) -> float:
     height, width = _extents(scores.max(axis=1)), _extents(scores.max(axis=0))
     best, chosen = 0.0, THRESHOLDS[0]
     for threshold, reached in zip(THRESHOLDS, height * width / scores.size, strict=True):
-        if reached > best + LEAST_GAIN:
+        if reached > best + least_gain:
             best, chosen = reached, threshold
     return chosen
 

@@ -27,12 +27,14 @@ class BoxMasks:
 
     Attributes:
         mask_scores: (N, h, w) in 0..1 at the cells of `frames`.
+        claimed: (N, h, w) bool, cells that another object of the same class owns.
         frames: (N, 4) region of the input that each map covers, in input pixels.
         confidence: (N,) in 0..1: mean certainty of the mask inside the box, times how well the
             box that the model itself predicts there fits the given one.
     """
 
     mask_scores: Tensor
+    claimed: Tensor
     frames: Tensor
     confidence: Tensor
 
@@ -45,6 +47,7 @@ class BoxMask:
         image: position of its picture in the batch.
         position: position of the box among the given boxes of that picture.
         mask_scores: (h, w) in 0..1 at the cells of `frame`.
+        claimed: (h, w) bool, cells that another object of the same class owns.
         frame: (4,) region of the input that the map covers, in input pixels.
         confidence: in 0..1, see `BoxMasks`.
     """
@@ -52,6 +55,7 @@ class BoxMask:
     image: int
     position: int
     mask_scores: Tensor
+    claimed: Tensor
     frame: Tensor
     confidence: float
 
@@ -90,11 +94,13 @@ def each_box_mask(
             for position in range(start, stop)
         ]
         frames, confidences = masks.frames.cpu(), masks.confidence.tolist()
-        for row, (place, scores) in enumerate(zip(places, masks.mask_scores.cpu(), strict=True)):
+        scores, claimed = masks.mask_scores.cpu(), masks.claimed.cpu()
+        for row, place in enumerate(places):
             yield BoxMask(
                 image=place[0],
                 position=place[1],
-                mask_scores=scores,
+                mask_scores=scores[row],
+                claimed=claimed[row],
                 frame=frames[row],
                 confidence=confidences[row],
             )
@@ -186,6 +192,7 @@ def masks_for_boxes(
     mask_scores = torch.where(claimed, mask_scores.minimum(1 - best), mask_scores).clamp(min=0)
     return BoxMasks(
         mask_scores=mask_scores,
+        claimed=claimed,
         frames=joined.frames,
         confidence=(_certainty(mask_scores, inside) * joined.fit).clamp(0, 1),
     )

@@ -134,7 +134,8 @@ def object_stages(
         "mean": steps.mean[index],
         "instance": steps.correction.instance[index],
         "semantic": steps.semantic[index],
-        "fused": steps.correction.masks.fused[index],
+        "fused": steps.correction.fused[index],
+        "refined": steps.correction.masks.scores[index],
     }
     arrays = {key: value.float().cpu().numpy() for key, value in maps.items()}
     seen = bool(steps.seen[index])
@@ -153,6 +154,7 @@ def object_stages(
         instance=arrays["instance"],
         semantic=arrays["semantic"] if seen else None,
         fused=arrays["fused"],
+        refined=arrays["refined"],
         states=states,
         high=float(steps.high[index]),
         label_mask=label_mask,

@@ -7,17 +7,11 @@ import numpy as np
 import torch
 
 from boxmask import ranks
-from boxmask.data.box_pixels import (
-    encode_in_box,
-    fitted_threshold,
-    pixels_of_box,
-    scores_in_box,
-)
 from boxmask.data.loader import LoaderSettings, plain_loader
 from boxmask.data.masks import decode_segmentation, encode_mask, has_mask
 from boxmask.data.records import ImageRecord
 from boxmask.detectors.detector import Detector
-from boxmask.detectors.given_boxes import each_box_mask
+from boxmask.detectors.object_masks import object_mask, uncut_masks
 from boxmask.evaluation.coco_ap import CocoEvaluator, FoundObjects, Rle, TrueObjects
 from boxmask.evaluation.mask_quality import LabelQuality
 from boxmask.ops.masks import paste_mask
@@ -54,21 +48,20 @@ def picture_results(
     """
     outputs = detector(batch.images, batch.valid)
     detections = detector.detections(outputs, batch.image_sizes)
+    chosen = [records[index] for index in batch.indices]
+    boxes = [record.boxes[~record.crowd] for record in chosen]
+    sizes = [record.image_size for record in chosen]
+    scales = [(x, y) for x, y in batch.scales.tolist()]
     rles: list[list[Rle]] = [[] for _ in detections]
     confidences: list[list[float]] = [[] for _ in detections]
-    given = [records[index].boxes[~records[index].crowd] for index in batch.indices]
-    scales = [(x, y) for x, y in batch.scales.tolist()]
-    for mask in each_box_mask(detector, outputs, batch.targets):
-        image_size = records[batch.indices[mask.image]].image_size
-        place = pixels_of_box(given[mask.image][mask.position], image_size)
-        scores = scores_in_box(mask.mask_scores, mask.frame, scales[mask.image], place)
-        inside = scores > fitted_threshold(scores)
-        rles[mask.image].append(encode_in_box(inside, place, image_size))
-        confidences[mask.image].append(mask.confidence)
+    for mask in uncut_masks(detector, outputs, batch, boxes, sizes):
+        made = object_mask(mask)
+        rles[mask.image].append({"size": [*sizes[mask.image]], "counts": made.counts})
+        confidences[mask.image].append(made.confidence)
     return [
         PictureResult(
             index=index,
-            found=found_objects(found.to("cpu"), scales[row], records[index].image_size),
+            found=found_objects(found.to("cpu"), scales[row], sizes[row]),
             label_rles=tuple(rles[row]),
             confidences=tuple(confidences[row]),
         )

@@ -13,8 +13,8 @@ import numpy as np
 from boxmask.data.box_pixels import encode_in_box, pixels_of_box
 from boxmask.data.labels import LabelledRecord
 from boxmask.data.records import DataFolder, DataSplit, ImageRecord
+from boxmask.detectors.object_masks import ObjectMask
 from boxmask.errors import UserError
-from boxmask.labeler.object_masks import ObjectMask
 
 FOLDER = "unfinished"
 """Name of the folder that holds them until everything is written."""

@@ -11,8 +11,13 @@ from boxmask.data.readable import batches_of, readable_loader
 from boxmask.data.records import DataSplit, ImageRecord
 from boxmask.detectors.detector import Detector
 from boxmask.labeler.finished import FinishedPictures
-from boxmask.labeler.object_masks import UncutMasks, cut_masks, uncut_masks, whole_pictures
 from boxmask.labeler.ordered_pool import OrderedPool
+from boxmask.labeler.picture_parts import (
+    PicturePart,
+    masks_of_part,
+    parts_of_batch,
+    whole_pictures,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +29,7 @@ class LabelSettings:
         batch: pictures at a time.
         num_workers: processes that read pictures.
         num_cutters: processes that cut masks out of their boxes while the model goes on.
+        refine: draw borders of masks to borders of colours.
         classes: the model's number of each class of the data, see `class_places`; None where both
             have the same classes.
     """
@@ -32,6 +38,7 @@ class LabelSettings:
     batch: int = 4
     num_workers: int = 0
     num_cutters: int = 0
+    refine: bool = True
     classes: tuple[int, ...] | None = None
 
     @property
@@ -105,7 +112,7 @@ def label_split(
     records = [_of_model(split.records[index], settings) for index in chosen]
     clock = time.monotonic()
     with OrderedPool(settings.num_cutters) as pool:
-        made = pool.map(cut_masks, _uncut(detector, records, settings, progress))
+        made = pool.map(masks_of_part, _parts(detector, records, settings, progress))
         for index, masks in whole_pictures(made):
             if not finished.has(split.name, chosen[index]):
                 finished.add(split.name, chosen[index], masks)
@@ -114,18 +121,19 @@ def label_split(
                 clock = now
 
 
-def _uncut(
+def _parts(
     detector: Detector,
     records: Sequence[ImageRecord],
     settings: LabelSettings,
     progress: LabelProgress,
-) -> Iterator[UncutMasks]:
+) -> Iterator[PicturePart]:
     """What the model gives for all pictures that can be read."""
     device = next(detector.parameters()).device
     for read in readable_loader(records, settings.image_size, settings.loader):
         progress.unreadable += [picture.reason for picture in read.unreadable]
         if read.batch is not None:
-            yield from uncut_masks(detector, read.batch.to(device), records)
+            batch = read.batch.to(device)
+            yield from parts_of_batch(detector, batch, records, refine=settings.refine)
 
 
 def _of_model(record: ImageRecord, settings: LabelSettings) -> ImageRecord:

@@ -10,9 +10,9 @@ import numpy as np
 
 from boxmask.data.masks import mask_area
 from boxmask.data.records import DataFolder, DataSplit
+from boxmask.detectors.object_masks import ObjectMask
 from boxmask.evaluation.mask_quality import box_fill, box_tightness
 from boxmask.labeler.finished import FinishedPictures
-from boxmask.labeler.object_masks import ObjectMask
 
 COLUMNS = (
     *("split", "picture", "annotation_id", "class", "x1", "y1", "x2", "y2"),

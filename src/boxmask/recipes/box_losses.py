@@ -66,6 +66,11 @@ class SIMSettings(BoxInstSettings):
         lowest_high: least threshold of foreground, in 0..1. Code: 0.6 (1x) and 0.7 (3x).
         highest_high: largest threshold of foreground, in 0..1. Code: 0.7 (1x) and 0.8 (3x).
         low: threshold, in 0..1, below which a cell is background. Code: 0.4.
+        refine_radius: cells from the middle to the side of windows in which pseudo masks are drawn
+            to borders of colours; 0 leaves them as they are, as paper and code do.
+        refine_smoothness: variance of colours, in 0..1 squared, below which such a window is plain.
+        refine_least: share of a pseudo mask's border, at most 1, that colours must explain; the
+            masks of other objects, which hide in colour, stay as they are.
         exclusive: where boxes of one class overlap, a cell belongs to that object alone whose
             instance mask is surest there. Paper and code let touching objects share cells.
         pseudo_weight: factor of the pseudo mask loss. Paper: 0.5; code: 0.3.
@@ -99,6 +104,9 @@ class SIMSettings(BoxInstSettings):
     lowest_high: float = 0.6
     highest_high: float = 0.7
     low: float = 0.4
+    refine_radius: int = 2
+    refine_smoothness: float = 1e-5
+    refine_least: float = 0.35
     exclusive: bool = True
     pseudo_weight: float = 0.5
     pseudo_ramp: float = 0.2
@@ -115,6 +123,7 @@ class SIMSettings(BoxInstSettings):
 # SIM as its paper has it, where it differs from our defaults.
 PAPER = SIMSettings(
     pairwise_features=0.0,
+    refine_radius=0,
     exclusive=False,
     warmup=0.11,
     temperature=0.1,
@@ -170,6 +179,9 @@ def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses
             lowest_high=settings.lowest_high,
             highest_high=settings.highest_high,
             low=settings.low,
+            refine_radius=settings.refine_radius,
+            refine_smoothness=settings.refine_smoothness,
+            refine_least=settings.refine_least,
             exclusive=settings.exclusive,
         ),
         prototypes=PrototypeSettings(

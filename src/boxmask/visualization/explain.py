@@ -62,6 +62,7 @@ def masks_sheet(shown: Explained, objects: Sequence[ObjectStages], note: str = "
         ("weighted mean Mᵢ", f"μ = {shown.sharpness:g}"),
         ("semantic map Mₛ", f"cosine at temperature {shown.temperature:g}"),
         ("fused", f"{1 - alpha:g} Mₛ + {alpha:g} Mᵢ"),
+        ("refined", "drawn to borders of colours"),
         ("pseudo mask", "what the loss sees"),
         ("label mask", "what labelling gives"),
     ]
@@ -187,6 +188,7 @@ def _stages_row(shown: Explained, one: ObjectStages) -> Row:
         Panel(picture=hot(one.instance), caption=iou("instance")),
         semantic,
         Panel(picture=hot(one.fused), caption=iou("fused")),
+        Panel(picture=hot(one.refined), caption=iou("refined")),
         Panel(picture=states, caption=(state_words(one.shares()), *iou("pseudo"))),
         Panel(picture=with_mask(picture, view.mask(one.label_mask)), caption=iou("label")),
     ]

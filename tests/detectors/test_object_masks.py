@@ -14,26 +14,29 @@ from boxmask.data.box_pixels import (
     scores_in_box,
 )
 from boxmask.data.masks import decode_segmentation, encode_mask
-from boxmask.detectors.given_boxes import BoxMask, _parts
-from boxmask.labeler.object_masks import object_mask
+from boxmask.detectors import object_masks
+from boxmask.detectors.given_boxes import _parts
+from boxmask.detectors.object_masks import UncutMask, object_mask
 from boxmask.ops.masks import paste_mask
 
 SIZE = (40, 60)
 
 
-def box_mask(scores, confidence=0.9):
-    return BoxMask(
+def made(scores, box, confidence=0.9, colors=None, claimed=None):
+    place = pixels_of_box(box, SIZE)
+    uncut = UncutMask(
         image=0,
         position=0,
-        mask_scores=scores,
-        frame=torch.tensor([0.0, 0.0, 64.0, 64.0]),
+        box=np.array(box, dtype=np.float32),
+        image_size=SIZE,
+        scale=(1.0, 1.0),
         confidence=confidence,
+        frame=np.array([0.0, 0.0, 64.0, 64.0], dtype=np.float32),
+        scores=scores.numpy(),
+        claimed=np.zeros(scores.shape, dtype=bool) if claimed is None else claimed,
+        colors=colors,
     )
-
-
-def made(scores, box, confidence=0.9):
-    place = pixels_of_box(box, SIZE)
-    mask = object_mask(box_mask(scores, confidence), (1.0, 1.0), SIZE, place)
+    mask = object_mask(uncut)
     return mask, decode_segmentation({"size": [*SIZE], "counts": mask.counts}, SIZE), place
 
 
@@ -110,6 +113,70 @@ def test_the_threshold_is_the_one_that_reaches_the_sides():
     assert fitted_threshold(scores) == 0.5
 
 
+def two_colors(edge):
+    """The picture in input pixels: bright from a column on, and in a bar that reaches the left."""
+    colors = np.full((64, 64, 3), 30, dtype=np.uint8)
+    colors[:, edge:] = 220
+    colors[12:20] = 220
+    return colors
+
+
+def bar_and_right_side(first):
+    """(16, 16) scores of cells of 4 pixels: from a column on, and in the bar."""
+    scores = torch.zeros(16, 16)
+    scores[:, first:] = 1.0
+    scores[3:5] = 1.0
+    return scores
+
+
+def test_borders_move_to_borders_of_colors():
+    box = (0, 0, 60, 40)
+    plain = made(bar_and_right_side(5), box)[1]
+    refined = made(bar_and_right_side(5), box, colors=two_colors(23))[1]
+    rows = slice(26, 36)
+    assert np.flatnonzero(plain[rows].any(axis=0))[0] == pytest.approx(20, abs=1)
+    assert not refined[rows, :23].any()
+    assert refined[rows, 23:58].all()
+
+
+def test_objects_that_hide_in_color_are_not_refined():
+    scores = torch.rand(16, 16, generator=torch.Generator().manual_seed(1))
+    plain = np.full((64, 64, 3), 90, dtype=np.uint8)
+    box = (3, 2, 50, 38)
+    assert np.array_equal(made(scores, box, colors=plain)[1], made(scores, box)[1])
+
+
+def test_what_another_object_owns_is_left_to_it():
+    scores = torch.full((16, 16), 0.9)
+    scores[:, :6] = 0.1
+    claimed = np.zeros((16, 16), dtype=bool)
+    claimed[:, :6] = True
+    refined = made(scores, (0, 0, 60, 40), colors=two_colors(12), claimed=claimed)[1]
+    assert not refined[:, :24].any()
+    assert refined[10:30, 26:].all()
+
+
+def test_large_boxes_are_drawn_on_blocks_of_pixels(monkeypatch):
+    box = (0, 0, 60, 40)
+    for side in (30, 15, 5):  # blocks of 2, of 4, and no larger than a cell
+        monkeypatch.setattr(object_masks, "REFINE_SIDE", side)
+        coarse = made(bar_and_right_side(5), box, colors=two_colors(24))[1]
+        assert coarse[26:36, 26:58].all()
+        assert not coarse[26:36, :22].any()
+
+
+@given(st.integers(0), st.tuples(*[st.floats(0, 60)] * 4))
+def test_refined_masks_keep_to_their_boxes(seed, corners):
+    x1, x2 = sorted(corners[:2])
+    y1, y2 = (min(y, 39.0) for y in sorted(corners[2:]))
+    random = np.random.default_rng(seed)
+    colors = random.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    scores = torch.from_numpy(random.random((16, 16), dtype=np.float32))
+    _, pixels, place = made(scores, (x1, y1, max(x2, x1), max(y2, y1)), colors=colors)
+    assert pixels.any()
+    assert pixels.sum() == pixels[place].sum()
+
+
 @given(st.integers(0), st.tuples(*[st.floats(0, 60)] * 4), st.floats(0.3, 3), st.floats(0.1, 0.9))
 def test_drawing_near_the_box_alone_changes_nothing(seed, corners, scale, threshold):
     x1, x2 = sorted(corners[:2])
@@ -120,7 +187,7 @@ def test_drawing_near_the_box_alone_changes_nothing(seed, corners, scale, thresh
         pixels_of_box((x1, y1, x2, y2), SIZE),
     )
     whole = paste_mask(scores, frame, (scale, scale), SIZE, threshold=threshold).numpy()
-    near = scores_in_box(scores, frame, (scale, scale), place) > threshold
+    near = scores_in_box(scores.numpy(), frame.numpy(), (scale, scale), place) > threshold
     assert np.count_nonzero(near != whole[place]) <= 1  # rounding at the very threshold
 
 

@@ -1,0 +1,225 @@
+"""Exactly one mask for each given box, with a confidence, whatever the model finds.
+
+Two halves, so that the second can run elsewhere: `uncut_masks` asks the model, `object_mask` draws
+the border and cuts the mask out of its box.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from boxmask.data.box_pixels import (
+    THRESHOLDS,
+    ellipse_in_box,
+    encode_in_box,
+    fitted_threshold,
+    pixels_of_box,
+    scores_in_box,
+)
+from boxmask.detectors.detector import Detector
+from boxmask.detectors.given_boxes import each_box_mask
+from boxmask.ops.guided_filter_cpu import explained_by_colors_cpu, guided_filter_cpu
+from boxmask.structures import Batch
+
+LOWERED_SHARE = 0.5
+"""Of the largest score in a box: the threshold for a mask that is empty at one half."""
+
+LEAST_SCORE = 1e-3
+"""Largest score in a box, in 0..1, below which the model is taken to know nothing."""
+
+CONFIDENCE_DECIMALS = 5
+
+REFINE_RADIUS = 2
+"""Mask cells from the middle to the side of the windows in which borders are drawn."""
+
+REFINE_SMOOTHNESS = 1e-4
+"""Variance of colours, in 0..1 squared, below which such a window is plain."""
+
+REFINE_LEAST = 0.2
+"""Share of a mask's border that colours must explain, see `explained_by_colors`."""
+
+REFINE_SIDE = 256
+"""Input pixels of a side of a box beyond which borders are drawn on every other pixel, or fewer."""
+
+REFINED_GAIN = 0.1
+"""As `LEAST_GAIN`, for masks whose borders are drawn."""
+
+
+_MARGIN = 2 * REFINE_RADIUS + 1  # cells around a box that its refined mask depends on
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectMask:
+    """The mask of one given box.
+
+    Attributes:
+        counts: compressed COCO RLE counts at the picture's size; all pixels inside the box.
+        confidence: in 0..1.
+        note: how the mask was made when the model's own was empty; else empty.
+    """
+
+    counts: str
+    confidence: float
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UncutMask:
+    """What the model gives for one box, and the picture around the box.
+
+    Attributes:
+        image: position of the picture in its batch.
+        position: position of the box among those of the picture.
+        box: (4,) x1, y1, x2, y2 in picture pixels.
+        image_size: (height, width) of the picture.
+        scale: (x, y) input pixels for each pixel of the picture.
+        confidence: in 0..1.
+        frame: (4,) region of the input that the maps cover, in input pixels.
+        scores: (h, w) float in 0..1.
+        claimed: (h, w) bool, cells that another object owns.
+        colors: (H, W, 3) uint8 the input's pixels in the frame; None leaves borders as they are.
+    """
+
+    image: int
+    position: int
+    box: NDArray[Any]
+    image_size: tuple[int, int]
+    scale: tuple[float, float]
+    confidence: float
+    frame: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    claimed: NDArray[np.bool_]
+    colors: NDArray[np.uint8] | None
+
+
+@torch.no_grad()
+def uncut_masks(
+    detector: Detector,
+    outputs: Any,
+    batch: Batch,
+    boxes: Sequence[NDArray[Any]],
+    image_sizes: Sequence[tuple[int, int]],
+    *,
+    refine: bool = True,
+) -> Iterator[UncutMask]:
+    """The model's part: what it gives for all given boxes of a batch, picture after picture.
+
+    Args:
+        detector: in evaluation mode, on the batch's device.
+        outputs: of the detector for the batch.
+        batch: resized pictures (no flip) with the boxes as targets.
+        boxes: for each picture (N, 4), the same boxes in its own pixels.
+        image_sizes: (height, width) of each picture in its own pixels.
+        refine: draw borders of masks to borders of colours.
+    """
+    scales = [(x, y) for x, y in batch.scales.tolist()]
+    pixels = (batch.images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    for mask in each_box_mask(detector, outputs, batch.targets):
+        image, scale = mask.image, scales[mask.image]
+        box = boxes[image][mask.position]
+        cell = batch.images.shape[-1] // mask.mask_scores.shape[-1]
+        height, width = batch.image_sizes[image]
+        rows = _cells_near(box[[1, 3]] * scale[1], height, cell)
+        columns = _cells_near(box[[0, 2]] * scale[0], width, cell)
+        frame = [columns.start, rows.start, columns.stop, rows.stop]
+        picture = pixels[image, :height, :width]
+        yield UncutMask(
+            image=image,
+            position=mask.position,
+            box=box,
+            image_size=image_sizes[image],
+            scale=scale,
+            confidence=mask.confidence,
+            frame=np.array(frame, dtype=np.float32) * cell,
+            scores=mask.mask_scores[rows, columns].float().numpy(),
+            claimed=mask.claimed[rows, columns].numpy(),
+            colors=_pixels_of(picture, rows, columns, cell) if refine and cell > 1 else None,
+        )
+
+
+def _cells_near(sides: NDArray[Any], length: int, cell: int) -> slice:
+    """Cells along an axis in and around a box, as far as refining looks.
+
+    Args:
+        sides: (2,) of the box, in input pixels.
+        length: of the picture, in input pixels.
+        cell: input pixels of a cell.
+    """
+    first, last = np.floor(sides / cell)
+    count = -(-length // cell)
+    start = min(max(int(first) - _MARGIN, 0), count - 1)
+    return slice(start, max(min(int(last) + 1 + _MARGIN, count), start + 1))
+
+
+def _pixels_of(
+    picture: NDArray[np.uint8], rows: slice, columns: slice, cell: int
+) -> NDArray[np.uint8]:
+    """(H, W, 3) pixels of whole cells; the last pixel repeats where the picture ends in a cell."""
+    y = np.arange(rows.start * cell, rows.stop * cell).clip(max=picture.shape[0] - 1)
+    x = np.arange(columns.start * cell, columns.stop * cell).clip(max=picture.shape[1] - 1)
+    return picture[y[0] : y[-1] + 1, x[0] : x[-1] + 1][y - y[0]][:, x - x[0]]
+
+
+def object_mask(mask: UncutMask) -> ObjectMask:
+    """The model's mask cut to its box; if that is empty, its best guess; else an ellipse."""
+    confidence, note = mask.confidence, ""
+    place = pixels_of_box(mask.box, mask.image_size)
+    scores = scores_in_box(mask.scores, mask.frame, mask.scale, place)
+    best = float(scores.max())
+    threshold = fitted_threshold(scores)
+    if best <= THRESHOLDS[0]:
+        threshold = best * LOWERED_SHARE if best > LEAST_SCORE else 1.0
+        confidence = min(confidence, best)
+        note = f"empty at 0.5; threshold lowered to {threshold:.3g}"
+    inside = scores > threshold
+    if not inside.any():
+        inside, confidence = ellipse_in_box(place), 0.0
+        note = "the model finds nothing here; ellipse of the box"
+    elif not note and (refined := refined_scores(mask, threshold)) is not None:
+        refined = scores_in_box(refined, mask.frame, mask.scale, place)
+        drawn = refined > fitted_threshold(refined, REFINED_GAIN)
+        inside = drawn if drawn.any() else inside
+    return ObjectMask(
+        counts=encode_in_box(inside, place, mask.image_size)["counts"],
+        confidence=round(confidence, CONFIDENCE_DECIMALS),
+        note=note,
+    )
+
+
+def refined_scores(mask: UncutMask, threshold: float) -> NDArray[np.float32] | None:
+    """Draws the border of a mask to borders of colours, on the pixels of the network's input.
+
+    The given box is kept, and cells that another object owns.
+
+    Args:
+        mask: what the model gives.
+        threshold: above which its scores are foreground.
+
+    Returns:
+        (H, W) in 0..1 at the pixels of the mask's frame, or at blocks of them for large boxes; None
+        where it has no colours, or where the object hides in them.
+    """
+    if mask.colors is None:
+        return None
+    cell = mask.colors.shape[1] // mask.scores.shape[1]
+    sides = (mask.box[2:] - mask.box[:2]) * np.array(mask.scale)
+    step = min(2 ** int(np.ceil(np.log2(max(sides.max() / REFINE_SIDE, 1)))), cell)
+    height, width = (side // step for side in mask.colors.shape[:2])
+    colors = cv2.resize(mask.colors, (width, height), interpolation=cv2.INTER_AREA)
+    colors = np.asarray(colors, dtype=np.float32) / np.float32(255)
+    scores = cv2.resize(mask.scores, (width, height), interpolation=cv2.INTER_LINEAR)
+    shift = np.tile(mask.frame[:2], 2)
+    place = pixels_of_box((mask.box * np.tile(mask.scale, 2) - shift) / step, (height, width))
+    own = np.zeros((height, width), dtype=bool)
+    own[place] = ~mask.claimed.repeat(cell // step, axis=0).repeat(cell // step, axis=1)[place]
+    foreground = ((scores > threshold) & own).astype(np.float32)
+    radius = REFINE_RADIUS * cell // step
+    found = guided_filter_cpu(colors, foreground, radius=radius, smoothness=REFINE_SMOOTHNESS)
+    if explained_by_colors_cpu(foreground, found, radius=radius) < REFINE_LEAST:
+        return None
+    return np.where(own, found, np.float32(0))

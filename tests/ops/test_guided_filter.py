@@ -1,0 +1,134 @@
+"""The guided filter beside one regression a window, written out."""
+
+import numpy as np
+import pytest
+import torch
+
+from boxmask.ops import guided_filter as module
+from boxmask.ops.guided_filter import color_guide, explained_by_colors, guided_filter
+
+RADIUS, SMOOTHNESS = 2, 1e-3
+
+
+def by_regression(colors, valid, mask, radius, smoothness):
+    """(h, w) the mean, over the windows that hold a cell, of what each window's ridge says."""
+    height, width = mask.shape
+    total, count = np.zeros((height, width)), np.zeros((height, width))
+    for y in range(height):
+        for x in range(width):
+            if not valid[y, x]:
+                continue
+            rows = slice(max(y - radius, 0), y + radius + 1)
+            columns = slice(max(x - radius, 0), x + radius + 1)
+            inside = valid[rows, columns]
+            seen = colors[:, rows, columns][:, inside]  # (3, cells)
+            given = mask[rows, columns][inside]
+            centered = seen - seen.mean(axis=1, keepdims=True)
+            spread = centered @ centered.T / len(given) + smoothness * np.eye(3)
+            slope = np.linalg.solve(spread, centered @ (given - given.mean()) / len(given))
+            said = slope @ (colors[:, rows, columns] - seen.mean(axis=1)[:, None, None]).reshape(
+                3, -1
+            )
+            total[rows, columns] += given.mean() + said.reshape(inside.shape)
+            count[rows, columns] += 1
+    return np.where(valid, total / np.maximum(count, 1), 0).clip(0, 1)
+
+
+@pytest.fixture
+def pictures():
+    generator = torch.Generator().manual_seed(3)
+    colors = torch.rand(2, 3, 9, 11, generator=generator, dtype=torch.float64)
+    valid = torch.ones(2, 9, 11, dtype=torch.bool)
+    valid[1, :, 8:] = False
+    valid[1, 7:] = False
+    return colors, valid
+
+
+def test_each_window_is_a_regression_on_colors(pictures):
+    colors, valid = pictures
+    masks = torch.rand(5, 9, 11, generator=torch.Generator().manual_seed(4)).double().round()
+    image_index = torch.tensor([0, 1, 1, 0, 1])
+    guide = color_guide(colors, valid, radius=RADIUS, smoothness=SMOOTHNESS)
+    found = guided_filter(masks, image_index, guide)
+    for mask, image, row in zip(masks, image_index, found, strict=True):
+        expected = by_regression(
+            colors[image].numpy(), valid[image].numpy(), mask.numpy(), RADIUS, SMOOTHNESS
+        )
+        np.testing.assert_allclose(row.numpy(), expected, atol=1e-9)
+
+
+def test_single_precision_is_enough(pictures):
+    colors, valid = pictures
+    colors = (colors * 20).round() / 200 + 0.4  # small differences of bright colours
+    masks = (torch.rand(4, 9, 11) < 0.5).double()
+    image_index = torch.zeros(4, dtype=torch.int64)
+    fine, coarse = (
+        guided_filter(
+            masks.to(kind),
+            image_index,
+            color_guide(colors.to(kind), valid, radius=2, smoothness=1e-5),
+        )
+        for kind in (torch.float64, torch.float32)
+    )
+    assert (fine - coarse).abs().max() < 2e-3
+
+
+def test_a_border_moves_to_the_border_of_colors():
+    colors = torch.zeros(1, 3, 12, 12)
+    colors[..., 6:] = 0.8
+    mask = torch.zeros(1, 12, 12)
+    mask[..., 7:] = 1.0  # one cell short of the border
+    valid = torch.ones(1, 12, 12, dtype=torch.bool)
+    guide = color_guide(colors, valid, radius=2, smoothness=1e-5)
+    found = guided_filter(mask, torch.tensor([0]), guide) > 0.5
+    assert found[0, :, 6:].all()
+    assert not found[0, :, :6].any()
+
+
+def test_plain_colors_smooth():
+    mask = torch.zeros(1, 9, 9)
+    mask[0, :, 5:] = 1.0
+    valid = torch.ones(1, 9, 9, dtype=torch.bool)
+    guide = color_guide(torch.full((1, 3, 9, 9), 0.3), valid, radius=1, smoothness=1e-5)
+    row = guided_filter(mask, torch.tensor([0]), guide)[0, 4]
+    # Twice the mean over three cells: weights 1, 2, 3, 2, 1 of 9 around each cell.
+    expected = torch.tensor([0, 0, 0, 1, 3, 6, 8, 9, 9]) / 9
+    torch.testing.assert_close(row, expected, atol=1e-5, rtol=0)
+
+
+def test_what_colors_explain_by_hand():
+    """A border of colours beside the mask's own explains all of it; plain colours explain none."""
+    mask = torch.zeros(1, 9, 9)
+    mask[0, :, 5:] = 1.0
+    valid = torch.ones(2, 9, 9, dtype=torch.bool)
+    colors = torch.full((2, 3, 9, 9), 0.3)
+    colors[1, :, :, 5:] = 0.9
+    guide = color_guide(colors, valid, radius=1, smoothness=1e-6)
+    masks, image_index = mask.expand(2, 9, 9).clone(), torch.tensor([0, 1])
+    found = guided_filter(masks, image_index, guide)
+    explained = explained_by_colors(masks, found, image_index, guide)
+    assert explained.tolist() == pytest.approx([0, 1], abs=1e-4)
+    found[1, :, 4] = 0.5  # a column of nine cells, half wrong; windows with a border: columns 4, 5
+    # Without colours columns 4 and 5 become 3/9 and 6/9.
+    explained = explained_by_colors(masks, found, image_index, guide)
+    assert explained[1].item() == pytest.approx(1 - 0.25 / (2 / 9), abs=1e-4)
+
+
+def test_crowds_are_filtered_in_parts(pictures, monkeypatch):
+    colors, valid = pictures
+    masks = torch.rand(7, 9, 11, dtype=torch.float64)
+    image_index = torch.tensor([0, 0, 1, 1, 1, 0, 1])
+    guide = color_guide(colors, valid, radius=1, smoothness=1e-4)
+    whole = guided_filter(masks, image_index, guide)
+    monkeypatch.setattr(module, "CELLS_TOGETHER", 2 * 9 * 11)
+    assert torch.equal(guided_filter(masks, image_index, guide), whole)
+    parts = explained_by_colors(masks.round(), whole, image_index, guide)
+    monkeypatch.undo()
+    assert torch.equal(explained_by_colors(masks.round(), whole, image_index, guide), parts)
+    assert guided_filter(masks[:0], image_index[:0], guide).shape == (0, 9, 11)
+
+
+@pytest.mark.parametrize(("radius", "smoothness"), [(0, 1e-3), (2, 0.0)])
+def test_what_is_no_filter_is_refused(pictures, radius, smoothness):
+    with pytest.raises(ValueError, match="radius, smoothness"):
+        color_guide(*pictures, radius=radius, smoothness=smoothness)

@@ -1,0 +1,31 @@
+"""One mask on a CPU, beside the filter of many masks, which has a slow reference."""
+
+import numpy as np
+import pytest
+import torch
+
+from boxmask.ops.guided_filter import color_guide, explained_by_colors, guided_filter
+from boxmask.ops.guided_filter_cpu import explained_by_colors_cpu, guided_filter_cpu
+
+
+@pytest.mark.parametrize("radius", [1, 2, 8])
+@pytest.mark.parametrize("size", [(7, 30), (23, 18), (1, 5)])
+@pytest.mark.parametrize("smoothness", [1e-2, 1e-4])
+def test_both_filters_are_one(radius, size, smoothness):
+    random = np.random.default_rng(radius)
+    colors = random.random((*size, 3), dtype=np.float32)
+    mask = (random.random(size) < 0.5).astype(np.float32)
+    found = guided_filter_cpu(colors, mask, radius=radius, smoothness=smoothness)
+    guide = color_guide(
+        torch.from_numpy(colors).permute(2, 0, 1)[None].double(),
+        torch.ones((1, *size), dtype=torch.bool),
+        radius=radius,
+        smoothness=smoothness,
+    )
+    maps, first = torch.from_numpy(mask)[None].double(), torch.tensor([0])
+    expected = guided_filter(maps, first, guide)[0]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected.numpy(), atol=2e-3 if smoothness < 1e-3 else 1e-4)
+    explained = explained_by_colors(maps, expected[None], first, guide)
+    same = explained_by_colors_cpu(mask, expected.float().numpy(), radius=radius)
+    assert same == pytest.approx(explained.item(), abs=1e-4)
