@@ -14,7 +14,7 @@ from boxmask.data.box_pixels import (
     scores_in_box,
 )
 from boxmask.data.masks import decode_segmentation, encode_mask
-from boxmask.detectors import object_masks
+from boxmask.detectors import color_borders
 from boxmask.detectors.given_boxes import _parts
 from boxmask.detectors.object_masks import UncutMask, object_mask
 from boxmask.ops.masks import paste_mask
@@ -159,7 +159,7 @@ def test_what_another_object_owns_is_left_to_it():
 def test_large_boxes_are_drawn_on_blocks_of_pixels(monkeypatch):
     box = (0, 0, 60, 40)
     for side in (30, 15, 5):  # blocks of 2, of 4, and no larger than a cell
-        monkeypatch.setattr(object_masks, "REFINE_SIDE", side)
+        monkeypatch.setattr(color_borders, "LARGE_SIDE", side)
         coarse = made(bar_and_right_side(5), box, colors=two_colors(24))[1]
         assert coarse[26:36, 26:58].all()
         assert not coarse[26:36, :22].any()

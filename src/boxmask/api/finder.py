@@ -75,7 +75,12 @@ class Finder:
 
     @torch.no_grad()
     def find(
-        self, batch: Batch, image_sizes: Sequence[tuple[int, int]], threshold: float
+        self,
+        batch: Batch,
+        image_sizes: Sequence[tuple[int, int]],
+        threshold: float,
+        *,
+        refine: bool = True,
     ) -> list[FoundObjects]:
         """What the model finds in each picture, best score first, in pixels of the picture.
 
@@ -83,6 +88,7 @@ class Finder:
             batch: resized pictures.
             image_sizes: (height, width) of the pictures as they were.
             threshold: least score, in 0..1.
+            refine: draw borders of masks to borders of colours.
         """
         with self.clock.time("model"):
             moved = batch.to(self.device)
@@ -90,7 +96,11 @@ class Finder:
             found = self.detector.detections(outputs, batch.image_sizes)
             kept = [one.select(one.scores >= threshold).to("cpu") for one in found]
         with self.clock.time("post-processing"):
+            pictures = batch.pixels() if refine else [None] * len(batch)
+            scales = [(float(x), float(y)) for x, y in batch.scales.tolist()]
             return [
-                found_objects(one, (float(x), float(y)), size)
-                for one, (x, y), size in zip(kept, batch.scales.tolist(), image_sizes, strict=True)
+                found_objects(one, scale, size, picture)
+                for one, scale, size, picture in zip(
+                    kept, scales, image_sizes, pictures, strict=True
+                )
             ]

@@ -90,29 +90,34 @@ class BoxMask:
         return run
 
     @overload
-    def predict(self, picture: Given, threshold: float = 0.3) -> sv.Detections: ...
+    def predict(
+        self, picture: Given, threshold: float = 0.3, *, refine: bool = True
+    ) -> sv.Detections: ...
     @overload
-    def predict(self, picture: Sequence[Given], threshold: float = 0.3) -> list[sv.Detections]: ...
+    def predict(
+        self, picture: Sequence[Given], threshold: float = 0.3, *, refine: bool = True
+    ) -> list[sv.Detections]: ...
 
     def predict(
-        self, picture: Given | Sequence[Given], threshold: float = 0.3
+        self, picture: Given | Sequence[Given], threshold: float = 0.3, *, refine: bool = True
     ) -> sv.Detections | list[sv.Detections]:
         """Finds objects.
 
         Args:
             picture: one picture or several: paths, PIL images, or (H, W, 3) uint8 RGB arrays.
             threshold: least score, in 0..1.
+            refine: draw borders of masks to borders of colours.
 
         Returns:
             For each picture: `xyxy` (N, 4) and `mask` (N, H, W) in its own pixels, `confidence`,
             `class_id` and `data["class_name"]`, best first.
         """
         if isinstance(picture, Sequence) and not isinstance(picture, str):
-            return [self._found(one, threshold) for one in picture]
-        return self._found(picture, threshold)
+            return [self._found(one, threshold, refine) for one in picture]
+        return self._found(picture, threshold, refine)
 
     def predict_folder(
-        self, folder: str | PathLike[str], threshold: float = 0.3
+        self, folder: str | PathLike[str], threshold: float = 0.3, *, refine: bool = True
     ) -> Iterator[tuple[Path, sv.Detections]]:
         """Finds objects in all pictures of a folder, one after another.
 
@@ -120,6 +125,7 @@ class BoxMask:
             folder: a folder, looked through with all its own folders, or a pattern such as
                 "shots/*.jpg". Videos are left out.
             threshold: least score, in 0..1.
+            refine: draw borders of masks to borders of colours.
 
         Yields:
             Path of each picture, sorted, and what `predict` gives for it.
@@ -128,7 +134,7 @@ class BoxMask:
             UserError: If there is no picture, or one cannot be read.
         """
         for path in find_source(os.fspath(folder)).pictures:
-            yield path, self._found(path, threshold)
+            yield path, self._found(path, threshold, refine)
 
     def masks_for(
         self, picture: Given, boxes: Any, labels: Any = None, *, refine: bool = True
@@ -172,10 +178,11 @@ class BoxMask:
             confidences[mask.position] = made.confidence
         return _detections(np.asarray(boxes, dtype=np.float32), masks, confidences, classes)
 
-    def _found(self, picture: Given, threshold: float) -> sv.Detections:
+    def _found(self, picture: Given, threshold: float, refine: bool) -> sv.Detections:
         finder, pixels = self._trained(), as_picture(picture)
         size = (pixels.shape[0], pixels.shape[1])
-        found: FoundObjects = finder.find(finder.batch([pixels]), [size], threshold)[0]
+        batch = finder.batch([pixels])
+        found: FoundObjects = finder.find(batch, [size], threshold, refine=refine)[0]
         masks = np.zeros((len(found.boxes), *size), dtype=bool)
         for row, rle in enumerate(found.rles or ()):
             masks[row] = decode_segmentation(rle, size)

@@ -123,6 +123,7 @@ class ValOptions:
         device: Where the model runs: auto, cpu, cuda or cuda:1.
         batch: Pictures at a time.
         workers: Processes that read pictures. Default: the cores that are free, at most 4.
+        refine: Draw borders of masks to borders of colours.
         skip_bad: Score without the annotations and pictures that have errors.
         out: Folder of metrics.json. Default: runs/val/RUN-SPLIT.
     """
@@ -131,6 +132,7 @@ class ValOptions:
     device: str = "auto"
     batch: int = 4
     workers: int | None = None
+    refine: bool = True
     skip_bad: bool = False
     out: Path | None = None
 
@@ -148,6 +150,7 @@ class PredictOptions:
         device: Where the model runs: auto, cpu, cuda or cuda:1.
         batch: Pictures at a time.
         workers: Processes that read pictures. Default: the cores that are free, at most 4.
+        refine: Draw borders of masks to borders of colours.
         pictures: Draw what was found over the pictures.
         out: Folder to write into. Default: runs/predict/SOURCE-NUMBER.
         overwrite: Write into a folder that is not empty.
@@ -158,6 +161,7 @@ class PredictOptions:
     device: str = "auto"
     batch: int = 4
     workers: int | None = None
+    refine: bool = True
     pictures: bool = True
     out: Path | None = None
     overwrite: bool = False

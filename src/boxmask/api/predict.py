@@ -24,6 +24,7 @@ from boxmask.data.records import ImageRecord
 from boxmask.errors import UserError
 from boxmask.evaluation.coco_ap import FoundObjects
 from boxmask.recipes.saved_model import load_model
+from boxmask.structures import Batch
 from boxmask.visualization.contact_sheet import save_picture
 from boxmask.visualization.draw import draw_masks
 
@@ -65,6 +66,11 @@ class _Work:
     files: ResultFiles
     say: Say
     unreadable: list[str] = field(default_factory=list)
+
+    def find(self, batch: Batch, sizes: Sequence[tuple[int, int]]) -> list[FoundObjects]:
+        """What is found in each picture, as the options say."""
+        options = self.options
+        return self.finder.find(batch, sizes, options.threshold, refine=options.refine)
 
 
 def predict(
@@ -126,9 +132,7 @@ def _search_pictures(work: _Work) -> None:
             continue
         chosen = [records[index] for index in read.batch.indices]
         sizes = [record.image_size for record in chosen]
-        for record, found in zip(
-            chosen, work.finder.find(read.batch, sizes, work.options.threshold), strict=True
-        ):
+        for record, found in zip(chosen, work.find(read.batch, sizes), strict=True):
             work.files.add(record.name, record.image_size, found)
             if work.options.pictures:
                 _draw_file(work, record, found)
@@ -189,7 +193,7 @@ def _search_frames(
 ) -> None:
     pictures = [picture for _, picture in frames]
     sizes = [(picture.shape[0], picture.shape[1]) for picture in pictures]
-    results = work.finder.find(work.finder.batch(pictures), sizes, work.options.threshold)
+    results = work.find(work.finder.batch(pictures), sizes)
     for (number, picture), size, found in zip(frames, sizes, results, strict=True):
         work.files.add(name, size, found, frame=number)
         if writer is not None:

@@ -83,6 +83,7 @@ def _score(
         image_size=options.image_size or saved.image_size,
         batch_size=options.batch,
         num_workers=free_workers(options.workers),
+        refine=options.refine,
     )
     device = pick_device(options.device)
     with warnings.catch_warnings(record=True) as met:

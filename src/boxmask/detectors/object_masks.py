@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,9 +20,9 @@ from boxmask.data.box_pixels import (
     pixels_of_box,
     scores_in_box,
 )
+from boxmask.detectors.color_borders import cells_near, drawn_to_colors, pixels_of_cells
 from boxmask.detectors.detector import Detector
 from boxmask.detectors.given_boxes import each_box_mask
-from boxmask.ops.guided_filter_cpu import explained_by_colors_cpu, guided_filter_cpu
 from boxmask.structures import Batch
 
 LOWERED_SHARE = 0.5
@@ -34,23 +33,8 @@ LEAST_SCORE = 1e-3
 
 CONFIDENCE_DECIMALS = 5
 
-REFINE_RADIUS = 2
-"""Mask cells from the middle to the side of the windows in which borders are drawn."""
-
-REFINE_SMOOTHNESS = 1e-4
-"""Variance of colours, in 0..1 squared, below which such a window is plain."""
-
-REFINE_LEAST = 0.2
-"""Share of a mask's border that colours must explain, see `explained_by_colors`."""
-
-REFINE_SIDE = 256
-"""Input pixels of a side of a box beyond which borders are drawn on every other pixel, or fewer."""
-
 REFINED_GAIN = 0.1
 """As `LEAST_GAIN`, for masks whose borders are drawn."""
-
-
-_MARGIN = 2 * REFINE_RADIUS + 1  # cells around a box that its refined mask depends on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,16 +102,16 @@ def uncut_masks(
         refine: draw borders of masks to borders of colours.
     """
     scales = [(x, y) for x, y in batch.scales.tolist()]
-    pixels = (batch.images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    pixels = batch.pixels()
     for mask in each_box_mask(detector, outputs, batch.targets):
         image, scale = mask.image, scales[mask.image]
         box = boxes[image][mask.position]
         cell = batch.images.shape[-1] // mask.mask_scores.shape[-1]
         height, width = batch.image_sizes[image]
-        rows = _cells_near(box[[1, 3]] * scale[1], height, cell)
-        columns = _cells_near(box[[0, 2]] * scale[0], width, cell)
+        rows = cells_near(box[[1, 3]] * scale[1], height, cell)
+        columns = cells_near(box[[0, 2]] * scale[0], width, cell)
         frame = [columns.start, rows.start, columns.stop, rows.stop]
-        picture = pixels[image, :height, :width]
+        picture = pixels[image]
         yield UncutMask(
             image=image,
             position=mask.position,
@@ -138,31 +122,8 @@ def uncut_masks(
             frame=np.array(frame, dtype=np.float32) * cell,
             scores=mask.mask_scores[rows, columns].float().numpy(),
             claimed=mask.claimed[rows, columns].numpy(),
-            colors=_pixels_of(picture, rows, columns, cell) if refine and cell > 1 else None,
+            colors=pixels_of_cells(picture, rows, columns, cell) if refine and cell > 1 else None,
         )
-
-
-def _cells_near(sides: NDArray[Any], length: int, cell: int) -> slice:
-    """Cells along an axis in and around a box, as far as refining looks.
-
-    Args:
-        sides: (2,) of the box, in input pixels.
-        length: of the picture, in input pixels.
-        cell: input pixels of a cell.
-    """
-    first, last = np.floor(sides / cell)
-    count = -(-length // cell)
-    start = min(max(int(first) - _MARGIN, 0), count - 1)
-    return slice(start, max(min(int(last) + 1 + _MARGIN, count), start + 1))
-
-
-def _pixels_of(
-    picture: NDArray[np.uint8], rows: slice, columns: slice, cell: int
-) -> NDArray[np.uint8]:
-    """(H, W, 3) pixels of whole cells; the last pixel repeats where the picture ends in a cell."""
-    y = np.arange(rows.start * cell, rows.stop * cell).clip(max=picture.shape[0] - 1)
-    x = np.arange(columns.start * cell, columns.stop * cell).clip(max=picture.shape[1] - 1)
-    return picture[y[0] : y[-1] + 1, x[0] : x[-1] + 1][y - y[0]][:, x - x[0]]
 
 
 def object_mask(mask: UncutMask) -> ObjectMask:
@@ -192,34 +153,8 @@ def object_mask(mask: UncutMask) -> ObjectMask:
 
 
 def refined_scores(mask: UncutMask, threshold: float) -> NDArray[np.float32] | None:
-    """Draws the border of a mask to borders of colours, on the pixels of the network's input.
-
-    The given box is kept, and cells that another object owns.
-
-    Args:
-        mask: what the model gives.
-        threshold: above which its scores are foreground.
-
-    Returns:
-        (H, W) in 0..1 at the pixels of the mask's frame, or at blocks of them for large boxes; None
-        where it has no colours, or where the object hides in them.
-    """
+    """The mask in its box, its border drawn to borders of colours; see `drawn_to_colors`."""
     if mask.colors is None:
         return None
-    cell = mask.colors.shape[1] // mask.scores.shape[1]
-    sides = (mask.box[2:] - mask.box[:2]) * np.array(mask.scale)
-    step = min(2 ** int(np.ceil(np.log2(max(sides.max() / REFINE_SIDE, 1)))), cell)
-    height, width = (side // step for side in mask.colors.shape[:2])
-    colors = cv2.resize(mask.colors, (width, height), interpolation=cv2.INTER_AREA)
-    colors = np.asarray(colors, dtype=np.float32) / np.float32(255)
-    scores = cv2.resize(mask.scores, (width, height), interpolation=cv2.INTER_LINEAR)
-    shift = np.tile(mask.frame[:2], 2)
-    place = pixels_of_box((mask.box * np.tile(mask.scale, 2) - shift) / step, (height, width))
-    own = np.zeros((height, width), dtype=bool)
-    own[place] = ~mask.claimed.repeat(cell // step, axis=0).repeat(cell // step, axis=1)[place]
-    foreground = ((scores > threshold) & own).astype(np.float32)
-    radius = REFINE_RADIUS * cell // step
-    found = guided_filter_cpu(colors, foreground, radius=radius, smoothness=REFINE_SMOOTHNESS)
-    if explained_by_colors_cpu(foreground, found, radius=radius) < REFINE_LEAST:
-        return None
-    return np.where(own, found, np.float32(0))
+    box = mask.box * np.tile(mask.scale, 2) - np.tile(mask.frame[:2], 2)
+    return drawn_to_colors(mask.scores, mask.colors, box, threshold, claimed=mask.claimed)

@@ -5,11 +5,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from boxmask import ranks
+from boxmask.data.box_pixels import encode_in_box
 from boxmask.data.loader import LoaderSettings, plain_loader
 from boxmask.data.masks import decode_segmentation, encode_mask, has_mask
 from boxmask.data.records import ImageRecord
+from boxmask.detectors.color_borders import detected_mask
 from boxmask.detectors.detector import Detector
 from boxmask.detectors.object_masks import object_mask, uncut_masks
 from boxmask.evaluation.coco_ap import CocoEvaluator, FoundObjects, Rle, TrueObjects
@@ -37,7 +41,7 @@ class PictureResult:
 
 @torch.no_grad()
 def picture_results(
-    detector: Detector, batch: Batch, records: Sequence[ImageRecord]
+    detector: Detector, batch: Batch, records: Sequence[ImageRecord], *, refine: bool = True
 ) -> list[PictureResult]:
     """Runs a detector on a batch and brings everything to picture pixels.
 
@@ -45,6 +49,7 @@ def picture_results(
         detector: in evaluation mode, on the batch's device.
         batch: resized pictures (no flip); `indices` point into `records`.
         records: the pictures.
+        refine: draw borders of masks to borders of colours.
     """
     outputs = detector(batch.images, batch.valid)
     detections = detector.detections(outputs, batch.image_sizes)
@@ -54,14 +59,15 @@ def picture_results(
     scales = [(x, y) for x, y in batch.scales.tolist()]
     rles: list[list[Rle]] = [[] for _ in detections]
     confidences: list[list[float]] = [[] for _ in detections]
-    for mask in uncut_masks(detector, outputs, batch, boxes, sizes):
+    for mask in uncut_masks(detector, outputs, batch, boxes, sizes, refine=refine):
         made = object_mask(mask)
         rles[mask.image].append({"size": [*sizes[mask.image]], "counts": made.counts})
         confidences[mask.image].append(made.confidence)
+    pictures = batch.pixels() if refine else [None] * len(batch)
     return [
         PictureResult(
             index=index,
-            found=found_objects(found.to("cpu"), scales[row], sizes[row]),
+            found=found_objects(found.to("cpu"), scales[row], sizes[row], pictures[row]),
             label_rles=tuple(rles[row]),
             confidences=tuple(confidences[row]),
         )
@@ -70,19 +76,47 @@ def picture_results(
 
 
 def found_objects(
-    found: Detections, scale: tuple[float, float], image_size: tuple[int, int]
+    found: Detections,
+    scale: tuple[float, float],
+    image_size: tuple[int, int],
+    picture: NDArray[np.uint8] | None = None,
 ) -> FoundObjects:
-    """Detections in pixels of the picture, masks run-length encoded one by one."""
+    """Detections in pixels of the picture, masks run-length encoded one by one.
+
+    Args:
+        found: on the CPU.
+        scale: (x, y) input pixels for each pixel of the picture.
+        image_size: (height, width) of the picture.
+        picture: (H, W, 3) the input's pixels, to whose borders of colours those of masks are
+            drawn; None leaves them as they are.
+    """
     boxes = found.boxes / found.boxes.new_tensor([*scale, *scale])
     height, width = image_size
     boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
     rles = [
-        encode_mask(paste_mask(mask, frame, scale, image_size).numpy())
+        _packed(mask, frame, scale, image_size, picture)
         for mask, frame in zip(found.mask_scores, found.frames, strict=True)
     ]
     return FoundObjects(
         boxes=boxes.numpy(), scores=found.scores.numpy(), labels=found.labels.numpy(), rles=rles
     )
+
+
+def _packed(
+    mask_scores: Tensor,
+    frame: Tensor,
+    scale: tuple[float, float],
+    image_size: tuple[int, int],
+    picture: NDArray[np.uint8] | None,
+) -> Rle:
+    """One mask, see `found_objects`."""
+    if picture is not None:
+        scores = mask_scores.float().numpy()
+        drawn = detected_mask(scores, frame.float().numpy(), picture, scale, image_size)
+        if drawn is not None:
+            inside, place = drawn
+            return encode_in_box(inside, place, image_size)
+    return encode_mask(paste_mask(mask_scores, frame, scale, image_size).numpy())
 
 
 class Scorer:
@@ -92,6 +126,7 @@ class Scorer:
         records: the pictures of the split.
         class_names: names in the order of labels.
         use_masks: whether true masks may be read, for mask AP and label IoU.
+        refine: draw borders of masks to borders of colours.
     """
 
     def __init__(
@@ -100,9 +135,11 @@ class Scorer:
         class_names: Sequence[str],
         *,
         use_masks: bool = True,
+        refine: bool = True,
     ) -> None:
         self.records = records
         self.use_masks = use_masks
+        self.refine = refine
         most = max((len(record) for record in records), default=0)
         self._average_precision = CocoEvaluator(class_names, max_detections=max(100, most))
         self._quality = LabelQuality(class_names)
@@ -110,7 +147,7 @@ class Scorer:
 
     def add(self, detector: Detector, batch: Batch) -> list[PictureResult]:
         """Scores a batch; gives what was found, for pictures."""
-        results = picture_results(detector, batch, self.records)
+        results = picture_results(detector, batch, self.records, refine=self.refine)
         if ranks.num_ranks() > 1:
             self._elsewhere.extend(results)
         else:
@@ -161,6 +198,7 @@ class SplitScoring:
         batch_size: pictures at a time.
         num_workers: processes that read pictures.
         use_masks: whether true masks may be read.
+        refine: draw borders of masks to borders of colours.
     """
 
     records: Sequence[ImageRecord]
@@ -169,6 +207,7 @@ class SplitScoring:
     batch_size: int = 4
     num_workers: int = 0
     use_masks: bool = True
+    refine: bool = True
 
     def __call__(
         self,
@@ -189,7 +228,9 @@ class SplitScoring:
             rank=ranks.rank(),
             num_ranks=ranks.num_ranks(),
         )
-        scorer = Scorer(self.records, self.class_names, use_masks=self.use_masks)
+        scorer = Scorer(
+            self.records, self.class_names, use_masks=self.use_masks, refine=self.refine
+        )
         for batch in plain_loader(self.records, self.image_size, settings):
             for result in scorer.add(detector, batch.to(device)):
                 if watch is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from boxmask.structures.targets import Targets
@@ -49,6 +51,14 @@ class Batch:
     def num_instances(self) -> int:
         """Objects in all images of the batch."""
         return sum(len(targets) for targets in self.targets)
+
+    def pixels(self) -> list[NDArray[np.uint8]]:
+        """(height, width, 3) of each image without its padding, on the CPU."""
+        bytes_ = (self.images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        return [
+            image[:height, :width]
+            for image, (height, width) in zip(bytes_, self.image_sizes, strict=True)
+        ]
 
     def pin_memory(self) -> Batch:
         """A copy in page-locked memory, called by torch's DataLoader."""
