@@ -21,6 +21,14 @@ def test_a_cell_belongs_to_the_surest_object_of_its_group():
     ]
 
 
+def test_unsure_objects_share_no_cell_either():
+    scores = torch.tensor([[0.9, 0.3, 0.1, 0.0], [0.2, 0.4, 0.05, 0.8]])[:, None]
+    group = torch.tensor([0, 0])
+    best = highest_scores(scores, group, 1)[group]
+    claimed = claimed_by_others(scores, best, least_claim=0.0)
+    assert claimed[:, 0].tolist() == [[False, True, False, True], [True, False, True, False]]
+
+
 def test_an_object_that_would_lose_half_keeps_all():
     rows = [[0.9, 0.9, 0.9, 0.9], [0.8, 0.8, 0.0, 0.0]]
     assert not claims(torch.tensor(rows)[:, None], [0, 0]).any()

@@ -1,5 +1,6 @@
 from dataclasses import FrozenInstanceError, replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -75,6 +76,15 @@ def test_batch_counts_and_moves():
     assert moved.image_sizes == batch.image_sizes
     assert torch.equal(moved.images, batch.images)
     assert torch.equal(moved.targets[0].masks, batch.targets[0].masks)
+
+
+def test_batch_gives_pixels_without_padding():
+    given = [np.random.default_rng(k).integers(0, 256, (3, 32, 64), dtype=np.uint8) for k in (1, 2)]
+    images = torch.from_numpy(np.stack(given)).float() / 255
+    batch = some_batch(images=images, image_sizes=((30, 64), (32, 50)))
+    first, second = batch.pixels()
+    assert np.array_equal(first, given[0].transpose(1, 2, 0)[:30])
+    assert np.array_equal(second, given[1].transpose(1, 2, 0)[:, :50])
 
 
 @pytest.mark.gpu

@@ -15,6 +15,7 @@ VariantName = Literal[
     "sim-without-self-correction",
     "sim-without-weighting",
     "sim-without-owners",
+    "sim-without-refinement",
     "sim-without-copy-paste",
 ]
 
@@ -68,6 +69,12 @@ VARIANTS = (
         title="SIM without one owner a cell",
         method="sim",
         settings=("exclusive=false",),
+    ),
+    Variant(
+        name="sim-without-refinement",
+        title="SIM without borders of colours",
+        method="sim",
+        settings=("refine_radius=0",),
     ),
     Variant(
         name="sim-without-copy-paste",

@@ -27,7 +27,7 @@ class BoxMasks:
 
     Attributes:
         mask_scores: (N, h, w) in 0..1 at the cells of `frames`.
-        claimed: (N, h, w) bool, cells that another object of the same class owns.
+        claimed: (N, h, w) bool, cells where another object of the same class is surer.
         frames: (N, 4) region of the input that each map covers, in input pixels.
         confidence: (N,) in 0..1: mean certainty of the mask inside the box, times how well the
             box that the model itself predicts there fits the given one.
@@ -47,7 +47,7 @@ class BoxMask:
         image: position of its picture in the batch.
         position: position of the box among the given boxes of that picture.
         mask_scores: (h, w) in 0..1 at the cells of `frame`.
-        claimed: (h, w) bool, cells that another object of the same class owns.
+        claimed: (h, w) bool, cells where another object of the same class is surer.
         frame: (4,) region of the input that the map covers, in input pixels.
         confidence: in 0..1, see `BoxMasks`.
     """
@@ -192,7 +192,7 @@ def masks_for_boxes(
     mask_scores = torch.where(claimed, mask_scores.minimum(1 - best), mask_scores).clamp(min=0)
     return BoxMasks(
         mask_scores=mask_scores,
-        claimed=claimed,
+        claimed=claimed_by_others(scores, best, least_claim=0.0),
         frames=joined.frames,
         confidence=(_certainty(mask_scores, inside) * joined.fit).clamp(0, 1),
     )

@@ -28,18 +28,20 @@ def highest_scores(scores: Tensor, group: Tensor, num_groups: int) -> Tensor:
     return highest.scatter_reduce(0, group[:, None, None].expand_as(scores), scores, "amax")
 
 
-def claimed_by_others(scores: Tensor, highest: Tensor) -> Tensor:
+def claimed_by_others(scores: Tensor, highest: Tensor, least_claim: float = LEAST_CLAIM) -> Tensor:
     """Cells that another object has the better claim to.
 
     Args:
         scores: (N, h, w) in 0..1, masks inside their boxes, 0 outside.
         highest: (N, h, w), for each object the `highest_scores` of its group.
+        least_claim: score above which a mask claims a cell; at 0 no two objects of a group are
+            left with the same cell, however unsure both are.
 
     Returns:
-        (N, h, w) bool: another mask is above `LEAST_CLAIM` and higher. All False for an object that
+        (N, h, w) bool: another mask is above `least_claim` and higher. All False for an object that
         would lose `LARGEST_LOSS` of its foreground or more.
     """
-    claimed = (highest > scores) & (highest > LEAST_CLAIM)
+    claimed = (highest > scores) & (highest > least_claim)
     own = scores > LEAST_CLAIM
     lost = (claimed & own).sum(dim=(1, 2)) / own.sum(dim=(1, 2)).clamp(min=1)  # (N,)
     return claimed & (lost < LARGEST_LOSS)[:, None, None]

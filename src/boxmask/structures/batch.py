@@ -54,10 +54,10 @@ class Batch:
 
     def pixels(self) -> list[NDArray[np.uint8]]:
         """(height, width, 3) of each image without its padding, on the CPU."""
-        bytes_ = (self.images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        whole = (self.images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         return [
             image[:height, :width]
-            for image, (height, width) in zip(bytes_, self.image_sizes, strict=True)
+            for image, (height, width) in zip(whole, self.image_sizes, strict=True)
         ]
 
     def pin_memory(self) -> Batch:
