@@ -135,6 +135,8 @@ def test_collapse_is_told_in_plain_words():
     dots = [encode(box_mask(8, 8, 10, 11)), encode(box_mask(22, 12, 24, 14))]
     assert "collapsed to nothing" in judged(boxes, [NOTHING, NOTHING])
     assert "almost nothing" in judged(boxes, dots)
+    lines = [encode(box_mask(5, 5, 25, 8)), encode(box_mask(20, 10, 24, 30))]
+    assert "lines that touch the sides" in judged(boxes, lines)
     assert "cover everything" in judged(boxes, [EVERYTHING, EVERYTHING])
     assert "collapsed to the boxes" in judged(boxes, exact)
 
@@ -150,5 +152,7 @@ def test_good_masks_are_no_collapse():
         discs.append(encode(away <= 100))
     assert judged(boxes, discs) is None
     assert judged(boxes, rectangles) is None  # fill of 0.92: objects of right angles
+    thin = [encode(box_mask(5, 5, 25, 9)), encode(box_mask(20, 10, 24, 30))]
+    assert judged(boxes, thin, thin) is None
     assert judged(boxes, exact, exact) is None  # the objects are rectangles, and that is known
     assert collapse_warning({}) is None

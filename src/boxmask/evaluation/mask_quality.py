@@ -178,6 +178,7 @@ class CollapseLimits:
     Attributes:
         empty: more empty masks than this.
         least_fill: mean fill below this: next to nothing.
+        thin: mean fill below this: perhaps only lines that touch the sides of the boxes.
         fill: mean fill above this: the boxes again. Round objects fill 0.79 of their box, people
             about half, and things of right angles up to 0.95.
         whole_box: more masks over 97% of their box than this.
@@ -189,6 +190,7 @@ class CollapseLimits:
 
     empty: float = 0.5
     least_fill: float = 0.05
+    thin: float = 0.25
     fill: float = 0.97
     whole_box: float = 0.9
     everything_fill: float = 0.85
@@ -199,7 +201,7 @@ class CollapseLimits:
 def collapse_warning(
     metrics: Mapping[str, float], limits: CollapseLimits | None = None
 ) -> str | None:
-    """Says in plain words when masks have collapsed to nothing, everything or their boxes.
+    """Says in plain words when masks have collapsed to nothing, lines, everything or their boxes.
 
     Args:
         metrics: what `LabelQuality.compute` gave.
@@ -212,21 +214,33 @@ def collapse_warning(
     fill, empty, whole_box, tightness = (
         metrics.get(name, math.nan) for name in ("fill", "empty", "whole_box", "box_tightness")
     )
+    right = metrics.get("label_iou", 0.0) > limits.good_iou
     # A NaN is below and above nothing, so an unknown value never warns.
-    if empty > limits.empty:
-        return f"{empty:.0%} of the masks are empty: masks have collapsed to nothing"
-    if fill < limits.least_fill:
-        return f"masks cover {fill:.1%} of their boxes: they have collapsed to almost nothing"
-    if metrics.get("label_iou", 0.0) > limits.good_iou:
-        return None
-    if fill > limits.everything_fill and tightness < limits.loose:
-        return f"masks run far beyond their boxes (box IoU {tightness:.2f}): they cover everything"
-    if fill > limits.fill or whole_box > limits.whole_box:
-        return (
+    found = (
+        (
+            empty > limits.empty,
+            f"{empty:.0%} of the masks are empty: masks have collapsed to nothing",
+        ),
+        (
+            fill < limits.least_fill,
+            f"masks cover {fill:.1%} of their boxes: they have collapsed to almost nothing",
+        ),
+        (
+            fill < limits.thin and not right,
+            f"masks cover {fill:.0%} of their boxes: they may have collapsed to lines that touch "
+            "the sides of the boxes (unless the objects are thin)",
+        ),
+        (
+            fill > limits.everything_fill and tightness < limits.loose and not right,
+            f"masks run far beyond their boxes (box IoU {tightness:.2f}): they cover everything",
+        ),
+        (
+            (fill > limits.fill or whole_box > limits.whole_box) and not right,
             f"masks cover {fill:.0%} of their boxes: they have collapsed to the boxes "
-            "(unless the objects are upright rectangles)"
-        )
-    return None
+            "(unless the objects are upright rectangles)",
+        ),
+    )
+    return next((message for collapsed, message in found if collapsed), None)
 
 
 def _mean(values: NDArray[Any]) -> float:
