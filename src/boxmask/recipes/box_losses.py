@@ -140,11 +140,7 @@ Losses = tuple[dict[str, LossSettings], dict[str, Term]]
 
 
 def boxinst_losses(settings: BoxInstSettings) -> Losses:
-    """Projection and pairwise term, and the shape prior that leads into them.
-
-    The prior outlasts the pairwise term's growth: when both ended at once, masks of one run in a
-    hundred still fell into thin lines.
-    """
+    """Projection and pairwise term, and the shape prior that leads into them."""
     return {
         "loss_projection": ProjectionLossSettings(),
         "loss_pairwise": PairwiseLossSettings(
@@ -154,7 +150,7 @@ def boxinst_losses(settings: BoxInstSettings) -> Losses:
     }, {
         "loss_projection": Term(weight=settings.projection_weight),
         "loss_pairwise": Term(weight=settings.pairwise_weight, ramp=1.0, unit="warmup"),
-        "loss_shape_prior": Term(until=2.0, unit="warmup"),
+        "loss_shape_prior": Term(until=1.0, unit="warmup"),
     }
 
 
