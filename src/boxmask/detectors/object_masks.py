@@ -102,7 +102,7 @@ def uncut_masks(
         refine: draw borders of masks to borders of colours.
     """
     scales = [(x, y) for x, y in batch.scales.tolist()]
-    pixels = batch.pixels()
+    pictures = batch.pixels() if refine else None
     for mask in each_box_mask(detector, outputs, batch.targets):
         image, scale = mask.image, scales[mask.image]
         box = boxes[image][mask.position]
@@ -111,7 +111,9 @@ def uncut_masks(
         rows = cells_near(box[[1, 3]] * scale[1], height, cell)
         columns = cells_near(box[[0, 2]] * scale[0], width, cell)
         frame = [columns.start, rows.start, columns.stop, rows.stop]
-        picture = pixels[image]
+        colors = None
+        if pictures is not None and cell > 1:  # cells of one pixel are as fine as the picture
+            colors = pixels_of_cells(pictures[image], rows, columns, cell)
         yield UncutMask(
             image=image,
             position=mask.position,
@@ -122,7 +124,7 @@ def uncut_masks(
             frame=np.array(frame, dtype=np.float32) * cell,
             scores=mask.mask_scores[rows, columns].float().numpy(),
             claimed=mask.claimed[rows, columns].numpy(),
-            colors=pixels_of_cells(picture, rows, columns, cell) if refine and cell > 1 else None,
+            colors=colors,
         )
 
 
