@@ -10,7 +10,6 @@ from boxmask.engine.module import (
     RunningMeans,
     TrainingModule,
     _step_seed,
-    mean_fill,
 )
 from boxmask.engine.optimizer import OptimizerSettings
 from boxmask.errors import UserError
@@ -93,14 +92,3 @@ def test_seeds_differ_by_step_and_not_by_interpreter():
     code = "print(hash((3, 4, 5, 0)) % (2**63))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert int(said.stdout) == _step_seed(3, 4, 5)
-
-
-def test_fill(detector, make_batch, objective):
-    from boxmask.engine.training_step import TrainingStep
-
-    _, context = TrainingStep(detector, objective)(make_batch(*BOXES), 0.5)
-    inside = context.student.box_masks()
-    expected = context.student.logits.detach().sigmoid()[inside].mean().item()
-    assert mean_fill(context).item() == pytest.approx(expected, abs=1e-5)
-    _, context = TrainingStep(detector, objective)(make_batch([], []), 0.5)
-    assert mean_fill(context).item() == 0

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from boxmask import ranks
+from boxmask.box_supervision.collapse_guard_loss import mean_fill
 from boxmask.box_supervision.objective import Objective
-from boxmask.box_supervision.weak_loss import LossContext
 from boxmask.detectors.detector import Detector
 from boxmask.engine.optimizer import OptimizerSettings, build_optimizer, rate_factor
 from boxmask.engine.teacher import MovingAverage
@@ -80,7 +80,9 @@ class TrainingModule(pl.LightningModule):
         if not bool(total.isfinite()):
             raise _not_finite(losses, batch, self.global_step)
         watched = self.step.objective.report()
-        self.epoch_means.add({**losses, **watched, "loss": total, "fill": mean_fill(context)})
+        self.epoch_means.add(
+            {**losses, **watched, "loss": total, "fill": mean_fill(context.student)}
+        )
         self._context = context
         return total
 
@@ -151,15 +153,6 @@ class RunningMeans:
         rate = self._count / max(time.monotonic() - self._start, 1e-9)
         values = (means / self._count).tolist()
         return dict(zip(names, values, strict=True)) | {"rate": rate}
-
-
-@torch.no_grad()
-def mean_fill(context: LossContext) -> Tensor:
-    """Mean foreground score inside the boxes, 0..1: near 1 or 0 when masks collapse."""
-    samples = context.student
-    inside = samples.box_masks()
-    scores = samples.logits.detach().float().sigmoid() * inside
-    return scores.sum() / inside.sum().clamp(min=1)
 
 
 def _step_seed(seed: int, epoch: int, batch_index: int) -> int:

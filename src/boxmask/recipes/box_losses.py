@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 from pydantic import TypeAdapter, ValidationError
 
+from boxmask.box_supervision.collapse_guard_loss import CollapseGuardLossSettings
 from boxmask.box_supervision.copy_paste_bank import CopyPasteSettings
 from boxmask.box_supervision.objective import Term
 from boxmask.box_supervision.pairwise_loss import AppearanceGate, PairwiseLossSettings
@@ -28,12 +29,16 @@ class BoxInstSettings:
         pairwise_weight: factor of the pairwise term, once warm. Paper: 1.
         pairwise_color: colour similarity, in 0..1, from which neighbours must agree. Paper: 0.3.
         pairwise_dilation: mask cells from a cell to its neighbours. Paper: 2.
+        guard_fill: share of their boxes, in 0..1, that masks must cover on average; below it the
+            soft ellipse of the start comes back, weaker towards the end of the run. 0: never, as
+            in the paper.
     """
 
     projection_weight: float = 1.0
     pairwise_weight: float = 1.0
     pairwise_color: float = 0.3
     pairwise_dilation: int = 2
+    guard_fill: float = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +127,7 @@ class SIMSettings(BoxInstSettings):
 
 # SIM as its paper has it, where it differs from our defaults.
 PAPER = SIMSettings(
+    guard_fill=0.0,
     pairwise_features=0.0,
     refine_radius=0,
     exclusive=False,
@@ -140,18 +146,23 @@ Losses = tuple[dict[str, LossSettings], dict[str, Term]]
 
 
 def boxinst_losses(settings: BoxInstSettings) -> Losses:
-    """Projection and pairwise term, and the shape prior that leads into them."""
-    return {
+    """Projection and pairwise term, and the shape prior that leads into them, and back to them."""
+    losses: dict[str, LossSettings] = {
         "loss_projection": ProjectionLossSettings(),
         "loss_pairwise": PairwiseLossSettings(
             color_threshold=settings.pairwise_color, dilation=settings.pairwise_dilation
         ),
         "loss_shape_prior": ShapePriorLossSettings(),
-    }, {
+    }
+    terms = {
         "loss_projection": Term(weight=settings.projection_weight),
         "loss_pairwise": Term(weight=settings.pairwise_weight, ramp=1.0, unit="warmup"),
         "loss_shape_prior": Term(until=1.0, unit="warmup"),
     }
+    if settings.guard_fill != 0:
+        losses["loss_guard"] = CollapseGuardLossSettings(least_fill=settings.guard_fill)
+        terms["loss_guard"] = Term(until=1.0)
+    return losses, terms
 
 
 def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses:
