@@ -3,6 +3,7 @@
 import csv
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch._dynamo.exc import BackendCompilerFailed
 
 from box_only_data import without_segmentations
 from boxmask.api.train import train
@@ -241,6 +243,27 @@ def test_bad_options_say_what_to_do(shapes, tmp_path, options, message):
 def test_bfloat16_trains(shapes, tmp_path):
     run = train(shapes, say=silent, epochs=1, precision="bf16", out=tmp_path / "run", **TINY)
     assert run.best.is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_parts_train_like_plain_ones(shapes, tmp_path):
+    plain = train(shapes, say=silent, epochs=1, out=tmp_path / "plain", **TINY)
+    compiled = train(shapes, say=silent, epochs=1, compile=True, out=tmp_path / "one", **TINY)
+    first, second = weights(plain.best), weights(compiled.best)
+    assert first.keys() == second.keys()
+    gaps = torch.cat([(v - second[n]).abs().flatten() for n, v in first.items()])
+    assert gaps.mean() < 2e-4  # as below: AdamW's first steps have the gradient's sign
+
+
+def test_a_failed_compilation_says_what_to_do(shapes, tmp_path, monkeypatch):
+    def fail(self, **options):
+        raise BackendCompilerFailed("inductor", RuntimeError("no compiler"), None)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", fail)
+    with pytest.raises(UserError, match="could not be compiled") as error:
+        train(shapes, say=silent, epochs=1, compile=True, out=tmp_path / "run", **TINY)
+    assert "--compile" in error.value.fix
 
 
 @pytest.mark.slow

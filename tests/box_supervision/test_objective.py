@@ -64,6 +64,29 @@ def test_losses_are_weighted_means(make_context):
     }
 
 
+class Counting(Fixed):
+    """Counts how often it is asked."""
+
+    calls = 0
+
+    def forward(self, context):
+        self.calls += 1
+        return super().forward(context)
+
+
+def test_losses_that_count_nothing_are_not_asked_unless_they_prepare(make_context):
+    logits = torch.zeros(1, 8, 8, requires_grad=True)
+    over, preparing = Counting(6.0, 4.0), Counting(6.0, 4.0)
+    preparing.prepares = True
+    term = Term(until=0.25)  # the context is at one half
+    objective = Objective({"loss_a": over, "loss_b": preparing}, {"loss_a": term, "loss_b": term})
+    reduced = objective.reduce(objective(make_context(logits, [[0, 0, 8, 8]])), 0.5)
+    assert (over.calls, preparing.calls) == (0, 1)
+    assert {name: value.item() for name, value in reduced.items()} == {"loss_a": 0, "loss_b": 0}
+    reduced["loss_a"].backward()  # a graph, for every process
+    assert logits.grad.count_nonzero() == 0
+
+
 def test_small_counts_are_one():
     objective = Objective({}, {})
     reduced = objective.reduce({"loss_a": LossSum(torch.tensor(0.5), torch.tensor(0.0))}, 0.0)

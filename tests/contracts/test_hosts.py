@@ -1,5 +1,6 @@
 """What every architecture promises; a new one is found by itself."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from hosts import HEIGHT, NAMES, NUM_CLASSES, WIDTH, batch_of, pictures, recipe_of, targets_of
 
 from boxmask.detectors.given_boxes import masks_for_boxes
+from boxmask.engine.module import compile_parts
 from boxmask.engine.run_folder import save_weights
 from boxmask.engine.teacher import MovingAverage
 from boxmask.engine.training_step import TrainingStep
@@ -101,6 +103,65 @@ def test_frozen_outputs_spare_the_first_stages_and_change_nothing(name):
         plain = masks_for_boxes(detector, detector(images, valid), targets)
         spared = masks_for_boxes(detector, detector(images, valid, frozen), targets)
     torch.testing.assert_close(plain.mask_scores, spared.mask_scores)
+
+
+def test_map_parts_are_one_graph_for_all_sizes(name):
+    """What `--compile` compiles is traced whole, and twice at most: for one size, then for all."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    detector = recipe_of(name).detector.build().eval()
+    targets = [targets_of(*BOXES), targets_of(*OTHER)]
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def masks():
+        with torch.no_grad():
+            found = [
+                masks_for_boxes(detector, detector(images, valid), targets).mask_scores
+                for images, valid in (pictures(), tuple(t.mT for t in pictures()))
+            ]
+        return found
+
+    plain = masks()
+    for part in detector.map_parts:
+        part.compile(dynamic=True, fullgraph=True, backend=backend)
+    for mask, compiled in zip(plain, masks(), strict=True):
+        torch.testing.assert_close(mask, compiled)
+    first = len(graphs)
+    assert first >= len(detector.map_parts)
+    masks()
+    assert len(graphs) == first
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_map_parts_have_the_same_gradients(name):
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    recipe = recipe_of(name)
+    detector = recipe.detector.build().train()
+    step = TrainingStep(detector, recipe.build_objective(100))
+    batch = batch_of([targets_of(*BOXES), targets_of(*OTHER)])
+
+    def gradients():
+        torch.manual_seed(0)
+        losses, _ = step(batch, 0.5)
+        step.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        return {n: p.grad.clone() for n, p in detector.named_parameters() if p.grad is not None}
+
+    plain = gradients()
+    compile_parts(detector)
+    compiled = gradients()
+    torch._dynamo.reset()
+    assert plain.keys() == compiled.keys()
+    for key, gradient in plain.items():
+        gap = (gradient - compiled[key]).norm() / gradient.norm().clamp(min=1e-3)
+        assert gap < 1e-3, key
 
 
 @pytest.mark.parametrize("given", [[[], []], [[], [[5, 5, 30, 30]]]])

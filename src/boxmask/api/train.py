@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from torch._dynamo.exc import BackendCompilerFailed
 
 from boxmask.api.options import TrainOptions, options_from
 from boxmask.api.plan import RunPlan, introduction, plan_recipe, plan_run
@@ -132,8 +133,11 @@ def _fit(run: _Run) -> None:
             average_decay=recipe.average_decay,
             seed=options.seed,
             fused=plan.precision == "32-true",
+            compiled=options.compile,
         ),
     )
+    if options.compile and not module.step.detector.map_parts:
+        run.say(f"! --compile changes nothing: no part of {options.model} can be compiled")
     trainer = pl.Trainer(
         accelerator=options.accelerator,
         devices=options.devices,
@@ -165,6 +169,12 @@ def _fit(run: _Run) -> None:
             f"{recipe.augmentation.image_size} pixels at a time",
             where=str(error).splitlines()[0],
             fix="split the batch with --accumulate 2 (or more), or lower --image-size",
+        ) from error
+    except BackendCompilerFailed as error:
+        raise UserError(
+            "backbone and heads could not be compiled",
+            where=str(error).splitlines()[0],
+            fix="install a C++ compiler such as g++, or leave out --compile",
         ) from error
     finally:
         torch.set_flush_denormal(False)  # the process is not ours alone

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import timm
 import torch
+from timm.layers import Conv2dSame
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
@@ -87,6 +88,7 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self._freeze()
         self.train()  # frozen norms take their mode now: nobody may call train() later
+        self._pads_by_size = any(isinstance(m, Conv2dSame) for m in self.body.modules())
         if settings.frozen_norm:
             fold_frozen_norms(self.body)
         self.num_frozen = count_frozen(stages_of(self.body))
@@ -126,6 +128,15 @@ class Backbone(nn.Module):
             last=self._normalized(images, valid), channels_last=has_channels_last(self.body)
         )
         return run_stages(first, start)
+
+    @property
+    def map_parts(self) -> list[nn.Module]:
+        """This backbone, if a compiler can make one code of it for pictures of all sizes.
+
+        Convolutions padded as TensorFlow does it compute their padding from the size, layer upon
+        layer: a tracer with symbols for sizes takes minutes over that.
+        """
+        return [] if self._pads_by_size else [self]
 
     def _normalized(self, images: Tensor, valid: Tensor) -> Tensor:
         normalized = (images - self.mean) / self.std * valid[:, None]

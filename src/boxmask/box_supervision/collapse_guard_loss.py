@@ -13,7 +13,7 @@ from torch import Tensor
 
 from boxmask import ranks
 from boxmask.box_supervision.shape_prior_loss import ShapePriorLoss, ShapePriorLossSettings
-from boxmask.box_supervision.weak_loss import LossContext, WeakLoss
+from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, nothing
 from boxmask.structures import LossSum, MaskSamples
 
 REMEMBERED = 0.9  # share of the old mean fill at each step, in 0..1: about ten steps are seen
@@ -66,8 +66,11 @@ class CollapseGuardLoss(WeakLoss):
 
     def forward(self, context: LossContext) -> LossSum:
         """Averaged over samples."""
+        strength = self.strength
+        if strength.device.type == "cpu" and not strength:  # asking a GPU costs more
+            return nothing(context)
         prior = self.prior(context)
-        return LossSum(prior.total * self.strength, prior.count)
+        return LossSum(prior.total * strength, prior.count)
 
     def update(self, context: LossContext) -> None:
         """Moves the mean fill; a batch without objects says nothing."""

@@ -7,7 +7,7 @@ from typing import Literal, cast
 from torch import Tensor, nn
 
 from boxmask import ranks
-from boxmask.box_supervision.weak_loss import LossContext, WeakLoss
+from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, nothing
 from boxmask.structures import Batch, LossSum
 
 
@@ -69,8 +69,15 @@ class Objective(nn.Module):
         self.terms = dict(terms)
 
     def forward(self, context: LossContext) -> dict[str, LossSum]:
-        """The sums of all weak losses."""
-        return {name: loss(context) for name, loss in self.losses.items()}
+        """The sums of all weak losses; zeros of those that count nothing now."""
+        sums = {}
+        for name, loss in self.losses.items():
+            counts = self.terms[name].factor(context.progress) != 0
+            if counts or cast(WeakLoss, loss).prepares:
+                sums[name] = loss(context)
+            else:
+                sums[name] = nothing(context)
+        return sums
 
     def needs_teacher(self, progress: float) -> bool:
         """Whether a loss looks at the moving average at a share of the run."""

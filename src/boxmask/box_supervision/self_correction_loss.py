@@ -18,7 +18,7 @@ from boxmask.box_supervision.self_correction import (
     refine,
     weighted_masks,
 )
-from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero
+from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero, nothing
 from boxmask.ops.boxes import paired_iou
 from boxmask.ops.masks import aligned_upsample, boxes_of_masks
 from boxmask.ops.owners import claimed_by_others, highest_scores
@@ -96,6 +96,8 @@ class SelfCorrectionLoss(WeakLoss):
     Source: SIM (CVPR 2023), sections 3.2.1 and 3.2.2.
     """
 
+    prepares = True
+
     def __init__(self, settings: SelfCorrectionSettings) -> None:
         super().__init__()
         self.settings = settings
@@ -126,7 +128,7 @@ class SelfCorrectionLoss(WeakLoss):
         """Averaged over samples of classes that have prototypes."""
         self._pixels = self._correction = self._context = None
         if not self.needs_teacher(context.progress):
-            return LossSum(attached_zero(context), context.student.scores.new_zeros(()))
+            return nothing(context)
         student, teacher = context.student, context.teacher
         if teacher is None or teacher.features is None or student.features is None:
             raise ValueError("self-correction needs a teacher and mask features")

@@ -31,8 +31,11 @@ class WeakLoss(nn.Module):
     """A term that looks at mask samples and boxes, and gives a sum and a count.
 
     `forward` changes nothing; `update`, called once after the optimizer step, moves whatever
-    the loss remembers (prototypes, banks).
+    the loss remembers (prototypes, banks). While a loss counts nothing, `forward` is not called,
+    unless it `prepares` what `update` needs.
     """
+
+    prepares = False
 
     def needs_teacher(self, progress: float) -> bool:
         """Whether `forward` looks at `context.teacher` at a share of the run; most never do."""
@@ -57,3 +60,8 @@ class WeakLoss(nn.Module):
 def attached_zero(context: LossContext) -> Tensor:
     """A zero that hangs on the student's graph, so that every process has a backward pass."""
     return context.student.logits.sum() * 0.0
+
+
+def nothing(context: LossContext) -> LossSum:
+    """The sum of a loss that has nothing to say."""
+    return LossSum(attached_zero(context), context.student.scores.new_zeros(()))

@@ -112,6 +112,11 @@ class CondInst(Detector):
         """See `Detector.forward`."""
         return self.heads(*self._maps(images, valid, frozen))
 
+    @property
+    def map_parts(self) -> list[nn.Module]:
+        """See `Detector.map_parts`."""
+        return [*self.backbone.map_parts, self.neck, *self.heads.map_parts]
+
     def frozen_outputs(self, images: Tensor, valid: Tensor) -> PartialMaps | None:
         """The backbone's first stages, see `Detector.frozen_outputs`."""
         return self.backbone.frozen_maps(images, valid)
@@ -189,6 +194,11 @@ class CondInstHeads(nn.Module):
         nn.init.normal_(self.controller.weight, std=0.01)
         nn.init.zeros_(cast(Tensor, self.controller.bias))
         self.register_buffer("reaches", torch.tensor(REACHES), persistent=False)
+
+    @property
+    def map_parts(self) -> list[nn.Module]:
+        """See `Detector.map_parts`."""
+        return [self.fcos_head.cls_tower, self.fcos_head.bbox_tower, *self.mask_branch.map_parts]
 
     def forward(
         self, levels: Sequence[Tensor], fine: Tensor | None = None, *, classes: bool = True

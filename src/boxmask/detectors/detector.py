@@ -123,6 +123,11 @@ class Detector(nn.Module, ABC):
         """
         return self(images, valid, frozen)
 
+    @property
+    def map_parts(self) -> list[nn.Module]:
+        """Parts that make maps of maps, whatever their size: what a compiler may take."""
+        return []
+
     @abstractmethod
     def assign(self, outputs: Any, targets: Sequence[Targets]) -> SampleAssignment:
         """Training: assigns predictions to objects, from boxes, never from masks."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from boxmask.backbones.backbone import BackboneSettings
 from boxmask.backbones.stages import PartialMaps
@@ -92,6 +92,11 @@ class Mask2Former(Detector):
     ) -> QueryOutputs:
         """See `Detector.forward`."""
         return self.decoder(self.backbone(images, valid, frozen))
+
+    @property
+    def map_parts(self) -> list[nn.Module]:
+        """See `Detector.map_parts`."""
+        return self.backbone.map_parts
 
     def frozen_outputs(self, images: Tensor, valid: Tensor) -> PartialMaps | None:
         """The backbone's first stages, see `Detector.frozen_outputs`."""

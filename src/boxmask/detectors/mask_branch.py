@@ -43,6 +43,14 @@ class MaskBranch(nn.Module):
             nn.Conv2d(channels, out_channels, 1),
         )
 
+    @property
+    def map_parts(self) -> list[nn.Module]:
+        """See `Detector.map_parts`: the convolutions.
+
+        Of the upsampling between them torch.compile expects another memory order than it gets.
+        """
+        return [*self.refine, self.tower, *([self.fine.join] if self.fine else [])]
+
     def forward(self, levels: Sequence[Tensor], fine: Tensor | None) -> Tensor:
         """Mask features (B, D, h, w).
 

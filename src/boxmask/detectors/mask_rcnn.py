@@ -124,6 +124,11 @@ class MaskRCNN(Detector):
         outputs = self.mask_outputs(images, valid, frozen)
         return replace(outputs, anchors=self.proposals(outputs.levels, outputs.image_sizes))
 
+    @property
+    def map_parts(self) -> list[nn.Module]:
+        """See `Detector.map_parts`."""
+        return [*self.backbone.map_parts, self.neck]
+
     def frozen_outputs(self, images: Tensor, valid: Tensor) -> PartialMaps | None:
         """The backbone's first stages, see `Detector.frozen_outputs`."""
         return self.backbone.frozen_maps(images, valid)

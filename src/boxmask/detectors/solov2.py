@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
@@ -128,6 +128,11 @@ class SOLOv2(Detector):
     ) -> SOLOv2Outputs:
         """See `Detector.forward`."""
         return self._outputs(images, valid, frozen, classes=True)
+
+    @property
+    def map_parts(self) -> list[nn.Module]:
+        """See `Detector.map_parts`."""
+        return [*self.backbone.map_parts, self.neck, *self.mask_features.map_parts]
 
     def frozen_outputs(self, images: Tensor, valid: Tensor) -> PartialMaps | None:
         """The backbone's first stages, see `Detector.frozen_outputs`."""

@@ -98,6 +98,12 @@ class MaskFeatures(nn.Module):
             nn.Conv2d(channels, out_channels, 1, bias=False), _norm(out_channels), nn.ReLU()
         )
 
+    @property
+    def map_parts(self) -> list[nn.Module]:
+        """See `Detector.map_parts`: the convolutions, as in `MaskBranch.map_parts`."""
+        branches = [cast(nn.ModuleList, branch) for branch in self.branches]
+        return [*(block for branch in branches for block in branch), self.join]
+
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """Mask features (B, D, h, w) >= 0 at stride 4 from the maps P2 to P5."""
         inputs = [*levels[: self.num_levels - 1], with_coordinates(levels[self.num_levels - 1])]

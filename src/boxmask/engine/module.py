@@ -33,6 +33,7 @@ class ModuleSettings:
         average_decay: of the moving average, in 0..1.
         seed: of everything random inside a step.
         fused: see `build_optimizer`.
+        compiled: hand the detector's map parts to `torch.compile`.
     """
 
     optimizer: OptimizerSettings
@@ -40,6 +41,7 @@ class ModuleSettings:
     average_decay: float
     seed: int = 0
     fused: bool = False
+    compiled: bool = False
 
 
 class TrainingModule(pl.LightningModule):
@@ -95,11 +97,17 @@ class TrainingModule(pl.LightningModule):
         del self._context
 
     def setup(self, stage: str) -> None:
-        """Several cores of a CPU sum in one order, so that a run can be repeated bit for bit."""
+        """Several cores of a CPU sum in one order, so that a run can be repeated bit for bit.
+
+        What is compiled is compiled at its first use.
+        """
         if self.trainer.strategy.root_device.type == "cpu":
             torch.use_deterministic_algorithms(True, warn_only=True)
             # It costs time, and we read no memory that was not written.
             torch.utils.deterministic.fill_uninitialized_memory = False  # pyrefly: ignore
+        if self.settings.compiled:
+            compile_parts(self.step.detector)
+            compile_parts(self.average.model)
 
     def on_train_start(self) -> None:
         """The steps of an earlier part of the run are counted already."""
@@ -127,6 +135,16 @@ class TrainingModule(pl.LightningModule):
     ) -> Batch:
         """Batches move as a whole."""
         return batch.to(device, non_blocking=True)
+
+
+def compile_parts(detector: Detector) -> None:
+    """Compiles what makes maps of maps, in place; names in the state dict stay.
+
+    Sizes are symbols, so pictures of many sizes share the code. What lists points and objects
+    changes its shape with each batch and is left as it is.
+    """
+    for part in detector.map_parts:
+        part.compile(dynamic=True)
 
 
 class RunningMeans:
