@@ -29,6 +29,38 @@ def test_maps_have_the_promised_channels_and_strides(name):
         assert found.shape == (1, channels, 64 // stride, 96 // stride)
 
 
+def test_a_compiler_makes_one_graph_for_all_sizes():
+    torch._dynamo.reset()
+    backbone = build(name="resnet18", frozen_stages=2).eval()
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def maps():
+        found = []
+        for size in ((64, 96), (96, 64), (128, 96)):
+            images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+            valid = everything_valid(images)
+            found += backbone(images, valid, backbone.frozen_maps(images, valid))
+        return found
+
+    plain = maps()
+    assert backbone.num_frozen
+    assert backbone.map_parts == [backbone]
+    backbone.compile(dynamic=True, fullgraph=True, backend=backend)
+    for one, other in zip(plain, maps(), strict=True):
+        torch.testing.assert_close(one, other)
+    assert len(graphs) == 1
+    torch._dynamo.reset()
+
+
+def test_padding_by_size_is_not_compiled():
+    assert build(name="tf_efficientnet_lite0", frozen_norm=True).map_parts == []
+    assert build(name="tf_efficientnet_lite0", frozen_norm=False).map_parts == []
+
+
 def test_a_finer_map_on_request():
     backbone = build(strides=(4, 8, 16, 32))
     images = torch.rand(1, 3, 64, 96)

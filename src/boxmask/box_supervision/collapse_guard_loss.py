@@ -2,8 +2,8 @@
 
 A few thin lines that touch all four sides of a box satisfy the projection term, and neighbours
 inside the box agree with each other; a run that falls into such lines never leaves them by itself.
-Healthy masks cover a third to two thirds of their boxes, so the guard costs them nothing: it looks
-at the mean over many objects, and a few thin ones among them do not move it.
+Healthy masks cover a third to three quarters of their boxes, so the guard costs them nothing: it
+looks at the mean over many objects, and a few thin ones among them do not move it.
 """
 
 from dataclasses import dataclass, field
@@ -82,13 +82,13 @@ class CollapseGuardLoss(WeakLoss):
 
 @torch.no_grad()
 def fill_sums(samples: MaskSamples) -> tuple[Tensor, Tensor]:
-    """The sum of foreground scores inside the boxes, and the number of the boxes' cells."""
+    """() sum of foreground scores, each 0..1, inside the boxes, and () number of their cells."""
     inside = samples.box_masks()
     scores = samples.logits.detach().float().sigmoid() * inside
     return scores.sum(), inside.sum().float()
 
 
 def mean_fill(samples: MaskSamples) -> Tensor:
-    """Mean foreground score inside the boxes, 0..1: near 1 or 0 when masks collapse."""
+    """() mean foreground score inside the boxes, 0..1: near 1 or 0 when masks collapse."""
     fill, cells = fill_sums(samples)
     return fill / cells.clamp(min=1)

@@ -35,7 +35,7 @@ class WeakLoss(nn.Module):
     unless it `prepares` what `update` needs.
     """
 
-    prepares = False
+    prepares = False  # whether `update` needs what `forward` found
 
     def needs_teacher(self, progress: float) -> bool:
         """Whether `forward` looks at `context.teacher` at a share of the run; most never do."""
@@ -63,5 +63,5 @@ def attached_zero(context: LossContext) -> Tensor:
 
 
 def nothing(context: LossContext) -> LossSum:
-    """The sum of a loss that has nothing to say."""
+    """A sum of 0 with a graph, over 0 samples: of a loss that has nothing to say."""
     return LossSum(attached_zero(context), context.student.scores.new_zeros(()))
