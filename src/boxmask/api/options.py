@@ -53,8 +53,8 @@ class TrainOptions:
         devices: GPUs, or processes on the CPU.
         accelerator: Where to train.
         precision: auto is bf16 on a GPU that has it, else 32. Mask losses are always in 32.
-        compile: Hand backbone and heads to torch.compile, for pictures of all sizes: minutes at
-            the start. On a CPU it needs a C++ compiler. EfficientNet-Lite's backbone is left out.
+        compile: Hand backbone and heads to torch.compile, for large pictures: minutes at the
+            start. On a CPU it needs a C++ compiler. EfficientNet-Lite's backbone is left out.
         workers: Processes that read pictures. Default: the cores that are free, at most 4.
         seed: Of weights, order and random variants.
         use_masks: ignore: masks in the data are never read. trusted: annotations that have a
