@@ -63,16 +63,21 @@ def neighbor_distances(maps: Tensor, dilation: int) -> Tensor:
         (B, 8, h, w); outside the map a neighbour counts as the zero vector.
     """
     height, width = maps.shape[-2:]
-    distances = torch.linalg.vector_norm(maps, dim=1)[:, None].repeat(1, len(NEIGHBORS), 1, 1)
+    distances = _lengths(maps)[:, None].repeat(1, len(NEIGHBORS), 1, 1)
     for index, (dy, dx) in enumerate(NEIGHBORS[:4]):  # the others look at the same pairs
         rows, columns = _overlap(dy * dilation, height), _overlap(dx * dilation, width)
         if rows is None or columns is None:
             continue
         one, other = (..., rows[0], columns[0]), (..., rows[1], columns[1])
-        found = torch.linalg.vector_norm(maps[one] - maps[other], dim=1)
+        found = _lengths(maps[one] - maps[other])
         distances[:, index][one] = found
         distances[:, -1 - index][other] = found
     return distances
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    """(B, C, h, w) to (B, h, w); `vector_norm` along channels takes ten times as long on a CPU."""
+    return vectors.square().sum(dim=1).sqrt()
 
 
 def _overlap(offset: int, size: int) -> tuple[slice, slice] | None:
