@@ -22,6 +22,13 @@ from boxmask.ops.masks import paste_mask
 SIZE = (40, 60)
 
 
+def _outside(shape, box):
+    """Cells of the frame below, 64 pixels wide, with their middle out of the box."""
+    y, x = ((np.arange(count) + 0.5) * 64 / count for count in shape)
+    rows, columns = (y >= box[1]) & (y < box[3]), (x >= box[0]) & (x < box[2])
+    return ~(rows[:, None] & columns)
+
+
 def made(scores, box, confidence=0.9, colors=None, claimed=None):
     place = pixels_of_box(box, SIZE)
     uncut = UncutMask(
@@ -34,6 +41,7 @@ def made(scores, box, confidence=0.9, colors=None, claimed=None):
         frame=np.array([0.0, 0.0, 64.0, 64.0], dtype=np.float32),
         scores=scores.numpy(),
         claimed=np.zeros(scores.shape, dtype=bool) if claimed is None else claimed,
+        outside=_outside(scores.shape, box),
         colors=colors,
     )
     mask = object_mask(uncut)

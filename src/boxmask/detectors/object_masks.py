@@ -5,9 +5,10 @@ the border and cuts the mask out of its box.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ from boxmask.data.box_pixels import (
 from boxmask.detectors.color_borders import cells_near, drawn_to_colors, pixels_of_cells
 from boxmask.detectors.detector import Detector
 from boxmask.detectors.given_boxes import each_box_mask
+from boxmask.ops.boxes import cells_in_boxes
+from boxmask.ops.color_model_cpu import scores_by_colors
+from boxmask.ops.masks import sample_at_stride
 from boxmask.structures import Batch
 
 LOWERED_SHARE = 0.5
@@ -66,6 +70,7 @@ class UncutMask:
         frame: (4,) region of the input that the maps cover, in input pixels.
         scores: (h, w) float in 0..1.
         claimed: (h, w) bool, cells that another object owns.
+        outside: (h, w) bool, cells of the picture in no box.
         colors: (H, W, 3) uint8 the input's pixels in the frame; None leaves borders as they are.
     """
 
@@ -78,6 +83,7 @@ class UncutMask:
     frame: NDArray[np.float32]
     scores: NDArray[np.float32]
     claimed: NDArray[np.bool_]
+    outside: NDArray[np.bool_]
     colors: NDArray[np.uint8] | None
 
 
@@ -99,10 +105,11 @@ def uncut_masks(
         batch: resized pictures (no flip) with the boxes as targets.
         boxes: for each picture (N, 4), the same boxes in its own pixels.
         image_sizes: (height, width) of each picture in its own pixels.
-        refine: draw borders of masks to borders of colours.
+        refine: ask each cell for its colours, and draw borders of masks to borders of colours.
     """
     scales = [(x, y) for x, y in batch.scales.tolist()]
     pictures = batch.pixels() if refine else None
+    outside: dict[int, NDArray[np.bool_]] = {}  # by the width of a cell
     for mask in each_box_mask(detector, outputs, batch.targets):
         image, scale = mask.image, scales[mask.image]
         box = boxes[image][mask.position]
@@ -110,6 +117,8 @@ def uncut_masks(
         height, width = batch.image_sizes[image]
         rows = cells_near(box[[1, 3]] * scale[1], height, cell)
         columns = cells_near(box[[0, 2]] * scale[0], width, cell)
+        if cell not in outside:
+            outside[cell] = _outside_boxes(batch, cell)
         frame = [columns.start, rows.start, columns.stop, rows.stop]
         colors = None
         if pictures is not None and cell > 1:  # cells of one pixel are as fine as the picture
@@ -124,12 +133,22 @@ def uncut_masks(
             frame=np.array(frame, dtype=np.float32) * cell,
             scores=mask.mask_scores[rows, columns].float().numpy(),
             claimed=mask.claimed[rows, columns].numpy(),
+            outside=outside[cell][image, rows, columns],
             colors=colors,
         )
 
 
+def _outside_boxes(batch: Batch, cell: int) -> NDArray[np.bool_]:
+    """(B, h, w) cells of pictures whose middle is in no box."""
+    valid = sample_at_stride(batch.valid, cell)
+    boxes = [one.boxes for one in batch.targets]
+    covered = cells_in_boxes(boxes, cell, (valid.shape[-2], valid.shape[-1]))
+    return (valid & ~covered).cpu().numpy()
+
+
 def object_mask(mask: UncutMask) -> ObjectMask:
     """The model's mask cut to its box; if that is empty, its best guess; else an ellipse."""
+    mask = _seen_in_color(mask)
     confidence, note = mask.confidence, ""
     place = pixels_of_box(mask.box, mask.image_size)
     scores = scores_in_box(mask.scores, mask.frame, mask.scale, place)
@@ -152,6 +171,21 @@ def object_mask(mask: UncutMask) -> ObjectMask:
         confidence=round(confidence, CONFIDENCE_DECIMALS),
         note=note,
     )
+
+
+def _seen_in_color(mask: UncutMask) -> UncutMask:
+    """The mask whose scores know the colours of the object; see `scores_by_colors`."""
+    if mask.colors is None:
+        return mask
+    height, width = mask.scores.shape
+    colors = cv2.resize(mask.colors, (width, height), interpolation=cv2.INTER_AREA)
+    cell = mask.colors.shape[1] // width
+    box = (mask.box * np.tile(mask.scale, 2) - np.tile(mask.frame[:2], 2)) / cell
+    inside = np.zeros((height, width), dtype=bool)
+    inside[pixels_of_box(box, (height, width))] = True
+    inside &= ~mask.claimed
+    scores = scores_by_colors(mask.scores, np.asarray(colors, np.uint8), inside, mask.outside)
+    return replace(mask, scores=scores)
 
 
 def refined_scores(mask: UncutMask, threshold: float) -> NDArray[np.float32] | None:
