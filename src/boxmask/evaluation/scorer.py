@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from hotcoco import mask as rle_mask
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,8 +19,16 @@ from boxmask.detectors.detector import Detector
 from boxmask.detectors.object_masks import object_mask, uncut_masks
 from boxmask.evaluation.coco_ap import CocoEvaluator, FoundObjects, Rle, TrueObjects
 from boxmask.evaluation.mask_quality import LabelQuality
+from boxmask.ops.boxes import paired_iou
 from boxmask.ops.masks import paste_mask
 from boxmask.structures import Batch, Detections
+
+LIKELY = 0.3
+"""Score of a found object from which other objects' surroundings leave out its mask."""
+
+
+AGREES = 0.5
+"""IoU of a predicted box with the one around the mask from which both mean the same object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +102,43 @@ def found_objects(
     boxes = found.boxes / found.boxes.new_tensor([*scale, *scale])
     height, width = image_size
     boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
+    covered = None if picture is None else _covered(found)
     rles = [
-        _packed(mask, frame, scale, image_size, picture)
+        _packed(mask, frame, scale, image_size, picture, covered)
         for mask, frame in zip(found.mask_scores, found.frames, strict=True)
     ]
     return FoundObjects(
-        boxes=boxes.numpy(), scores=found.scores.numpy(), labels=found.labels.numpy(), rles=rles
+        boxes=boxes_around(boxes.numpy(), rles),
+        scores=found.scores.numpy(),
+        labels=found.labels.numpy(),
+        rles=rles,
     )
+
+
+def boxes_around(boxes: NDArray[np.float32], rles: Sequence[Rle]) -> NDArray[np.float32]:
+    """Boxes around masks, where these agree with the predicted boxes; else the predicted ones.
+
+    A mask is made of many cells, a predicted box of four numbers: where both mean the same object,
+    the mask's sides are the nearer ones.
+
+    Args:
+        boxes: (N, 4) predicted, x1, y1, x2, y2 in pixels.
+        rles: N masks; an empty one has no box.
+    """
+    if len(boxes) == 0:
+        return boxes
+    around = rle_mask.toBbox([dict(rle) for rle in rles]).reshape(-1, 4)
+    around[:, 2:] += around[:, :2]
+    fit = paired_iou(torch.from_numpy(around), torch.from_numpy(boxes).double()).numpy()
+    return np.where((fit >= AGREES)[:, None], around, boxes).astype(np.float32)
+
+
+def _covered(found: Detections) -> NDArray[np.bool_] | None:
+    """(h, w) cells that a likely object covers, where all masks look at the same region."""
+    if len(found) == 0 or not bool((found.frames == found.frames[:1]).all()):
+        return None
+    likely = found.scores >= LIKELY
+    return (found.mask_scores[likely] > 0.5).any(dim=0).numpy()
 
 
 def _packed(
@@ -108,11 +147,12 @@ def _packed(
     scale: tuple[float, float],
     image_size: tuple[int, int],
     picture: NDArray[np.uint8] | None,
+    covered: NDArray[np.bool_] | None,
 ) -> Rle:
     """One mask, see `found_objects`."""
     if picture is not None:
         scores = mask_scores.float().numpy()
-        drawn = detected_mask(scores, frame.float().numpy(), picture, scale, image_size)
+        drawn = detected_mask(scores, frame.float().numpy(), picture, scale, image_size, covered)
         if drawn is not None:
             inside, place = drawn
             return encode_in_box(inside, place, image_size)

@@ -33,9 +33,10 @@ def scores_by_colors(scores: Map, colors: NDArray[np.uint8], inside: Cells, outs
     """Asks each cell in a box whether it looks like the object or like what is around the box.
 
     How large a share of the mask's cells near by has its colours is compared with the share of the
-    cells outside all boxes; the logarithm of their ratio is added to the logit of the score. So the grass between
-    an animal's legs, which the network's coarse mask covers, is known by the grass beside it, and
-    an ear that the mask lacks by the rest of the head. A cell does not speak for itself.
+    cells outside all boxes; the logarithm of their ratio is added to the logit of the score. So
+    the grass between an animal's legs, which the network's coarse mask covers, is known by the
+    grass beside it, and an ear that the mask lacks by the rest of the head. A cell does not speak
+    for itself.
 
     Args:
         scores: (h, w) in 0..1, of cells.
