@@ -22,7 +22,7 @@ LEAST_SCORE = 0.02
 LEAST_CELLS = 3
 """Cells of each kind without which there is nothing to compare."""
 
-MOST_CELLS = 1024
+MOST_CELLS = 256
 """Cells of each kind that are looked at; of more, every second, third, ... one."""
 
 Map = NDArray[np.float32]
@@ -54,12 +54,10 @@ def scores_by_colors(scores: Map, colors: NDArray[np.uint8], inside: Cells, outs
     if any(float(one.sum()) < LEAST_CELLS for one in weights) or not inside.any():
         return scores
     lab = cv2.cvtColor(colors.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2LAB)
-    y, x = np.indices(scores.shape, dtype=np.float32)
+    spread = lab.reshape(-1, 3) / np.float32(COLOR_SPREAD)
     reach = PLACE_SPREAD * float(inside.sum()) ** 0.5
-    points = np.dstack([lab / COLOR_SPREAD, x / reach, y / reach]).reshape(-1, 5)
-    points = points.astype(np.float32)
     asked = np.flatnonzero(inside)
-    of_object, of_others = (_likeness(points, asked, one.ravel()) for one in weights)
+    of_object, of_others = (_likeness(spread, asked, one, reach) for one in weights)
     ratio = np.log((of_object + LEAST_SHARE) / (of_others + LEAST_SHARE))
     given = scores.ravel()[asked].clip(LEAST_SCORE, 1 - LEAST_SCORE)
     logits = np.log(given / (1 - given)) + ratio.clip(-CERTAIN, CERTAIN)
@@ -68,19 +66,24 @@ def scores_by_colors(scores: Map, colors: NDArray[np.uint8], inside: Cells, outs
     return found.reshape(scores.shape)
 
 
-def _likeness(points: Map, asked: NDArray[np.intp], weights: Map) -> Map:
-    """Share of the weighted cells near each of those asked that have its colours, in 0..1."""
+def _likeness(colors: Map, asked: NDArray[np.intp], weights: Map, reach: float) -> Map:
+    """Share of the weighted cells near each of those asked that have its colours, in 0..1.
+
+    Args:
+        colors: (h * w, 3).
+        asked: (n,) cells.
+        weights: (h, w).
+        reach: standard deviation of places, in cells.
+    """
     known = np.flatnonzero(weights > 0)
     known = known[:: -(-len(known) // MOST_CELLS)]
-    at, around, weight = points[asked], points[known], weights[known]
-    near = _kernel(at[:, 3:], around[:, 3:]) * weight
-    own = asked[:, None] == known  # a cell does not speak for itself
-    near[own] = 0
-    alike = (_kernel(at[:, :3], around[:, :3]) * near).sum(axis=1)
-    return np.asarray(alike / (near.sum(axis=1) + LEAST_SHARE), dtype=np.float32)
-
-
-def _kernel(some: Map, others: Map) -> Map:
-    """(n, m) Gaussian of the distances between n and m points."""
-    squares = (some**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2 * some @ others.T
-    return np.asarray(np.exp(-0.5 * squares.clip(min=0)), dtype=np.float32)
+    near = weights.ravel()[known] * np.ones((len(asked), 1), dtype=np.float32)
+    for axis, places in enumerate(np.unravel_index(asked, weights.shape)):
+        line = np.arange(weights.shape[axis])[:, None]
+        other = np.unravel_index(known, weights.shape)[axis]
+        near *= np.exp(-0.5 * ((line - other) / reach) ** 2).astype(np.float32)[places]
+    near[asked[:, None] == known] = 0  # a cell does not speak for itself
+    at, around = colors[asked], colors[known]
+    squares = (at**2).sum(axis=1)[:, None] + (around**2).sum(axis=1) - 2 * at @ around.T
+    alike = np.exp(-0.5 * squares.clip(min=0)) * near
+    return np.asarray(alike.sum(axis=1) / (near.sum(axis=1) + LEAST_SHARE), dtype=np.float32)
