@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from boxmask.data.folder import read_data
-from boxmask.data.masks import decode_segmentation, encode_mask
+from boxmask.data.masks import encode_mask
 from boxmask.data.synthetic import SyntheticSettings, write_synthetic
 from boxmask.detectors.detector import Detector, SampleAssignment
-from boxmask.evaluation.scorer import SplitScoring, boxes_around, found_objects
+from boxmask.evaluation.scorer import SplitScoring, boxes_around
 from boxmask.structures import Detections, MaskSamples
 
 
@@ -143,31 +143,3 @@ def test_boxes_are_those_around_masks_where_both_mean_the_same_object():
 
 def test_no_object_has_no_box():
     assert boxes_around(np.zeros((0, 4), dtype=np.float32), []).shape == (0, 4)
-
-
-def neighbours(score):
-    """A red object on green, and a grey neighbour that touches its right side."""
-    picture = np.full((64, 64, 3), (60, 140, 60), dtype=np.uint8)
-    picture[16:48, 12:32] = (170, 40, 40)
-    picture[16:48, 32:52] = (120, 120, 120)
-    masks = torch.zeros(2, 16, 16)
-    masks[0, 4:12, 3:8] = 0.9
-    masks[0, 4:6, 3:5] = 0.3  # a corner is missing
-    masks[1, 4:12, 8:13] = 0.9
-    found = Detections(
-        boxes=torch.tensor([[12.0, 16, 32, 48], [32, 16, 52, 48]]),
-        scores=torch.tensor([0.9, score]),
-        labels=torch.tensor([0, 0]),
-        mask_scores=masks,
-        frames=torch.tensor([[0.0, 0, 64, 64]]).expand(2, 4),
-        image_size=(64, 64),
-    )
-    return found_objects(found, (1.0, 1.0), (64, 64), picture)
-
-
-@pytest.mark.parametrize("score", [0.8, 0.1])
-def test_found_masks_know_the_colours_of_their_object(score):
-    truth = np.zeros((64, 64), dtype=bool)
-    truth[16:48, 12:32] = True
-    mask = decode_segmentation(neighbours(score).rles[0], (64, 64))
-    assert (mask & truth).sum() / (mask | truth).sum() > 0.97

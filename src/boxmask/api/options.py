@@ -126,7 +126,7 @@ class ValOptions:
         device: Where the model runs: auto, cpu, cuda or cuda:1.
         batch: Pictures at a time.
         workers: Processes that read pictures. Default: the cores that are free, at most 4.
-        refine: Sharpen masks by colours: of the object, and at its border.
+        refine: Sharpen masks by the picture's colours.
         skip_bad: Score without the annotations and pictures that have errors.
         out: Folder of metrics.json. Default: runs/val/RUN-SPLIT.
     """
@@ -153,7 +153,7 @@ class PredictOptions:
         device: Where the model runs: auto, cpu, cuda or cuda:1.
         batch: Pictures at a time.
         workers: Processes that read pictures. Default: the cores that are free, at most 4.
-        refine: Sharpen masks by colours: of the object, and at its border.
+        refine: Sharpen masks by the picture's colours.
         pictures: Draw what was found over the pictures.
         out: Folder to write into. Default: runs/predict/SOURCE-NUMBER.
         overwrite: Write into a folder that is not empty.
@@ -187,7 +187,7 @@ class LabelOptions:
         batch: Pictures at a time.
         workers: Processes that read pictures and, beside a GPU, as many that cut masks out.
             Default: the cores that are free, at most 4.
-        refine: Sharpen masks by colours: of the object, and at its border.
+        refine: Sharpen masks by the picture's colours.
         skip_bad: Leave out the annotations and pictures that have errors.
         out: Folder to write into. Default: DATA-masks.
         resume: Go on with the labelling that was begun in --out.

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boxmask.data.box_pixels import Place, pixels_of_box, scores_in_box
-from boxmask.ops.color_model_cpu import scores_by_colors
 from boxmask.ops.guided_filter_cpu import explained_by_colors_cpu, guided_filter_cpu
 
 RADIUS = 2
@@ -97,26 +96,14 @@ def drawn_to_colors(
     return np.where(own, found, np.float32(0))
 
 
-def _seen_in_color(
-    scores: Map, colors: Colors, box: NDArray[Any], covered: NDArray[np.bool_]
-) -> Map:
-    """Scores (h, w) that know the colours of the object; see `scores_by_colors`."""
-    height, width = scores.shape
-    small = cv2.resize(colors, (width, height), interpolation=cv2.INTER_AREA)
-    inside = np.zeros((height, width), dtype=bool)
-    inside[pixels_of_box(box * width / colors.shape[1], (height, width))] = True
-    return scores_by_colors(scores, np.asarray(small, np.uint8), inside, ~covered & ~inside)
-
-
 def detected_mask(
     scores: Map,
     frame: Map,
     picture: Colors,
     scale: tuple[float, float],
     image_size: tuple[int, int],
-    covered: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.bool_], Place] | None:
-    """A found object's mask, by the colours of its cells, its border drawn to borders of colours.
+    """A found object's mask, its border drawn to borders of colours.
 
     Args:
         scores: (h, w) in 0..1.
@@ -124,7 +111,6 @@ def detected_mask(
         picture: (H, W, 3) the input's pixels, without padding.
         scale: (x, y) input pixels for each pixel of the picture as it was.
         image_size: (height, width) of the picture as it was.
-        covered: (h, w) bool, cells that some object covers; None for this one's alone.
 
     Returns:
         Its pixels in rows and columns of the picture as it was; None where it is empty, hides in
@@ -146,10 +132,7 @@ def detected_mask(
     )
     near = np.array([columns.start, rows.start, columns.stop, rows.stop], dtype=np.float32) * cell
     cells = scores_in_box(scores, frame, (cell, cell), (rows, columns))
-    some = (scores > 0.5 if covered is None else covered).astype(np.float32)
-    covered_near = scores_in_box(some, frame, (cell, cell), (rows, columns)) > 0
     colors = pixels_of_cells(picture, rows, columns, cell)
-    cells = _seen_in_color(cells, colors, box - np.tile(near[:2], 2), covered_near)
     drawn = drawn_to_colors(cells, colors, box - np.tile(near[:2], 2), 0.5, thinnest=across)
     if drawn is None:
         return None

@@ -23,10 +23,6 @@ from boxmask.ops.boxes import paired_iou
 from boxmask.ops.masks import paste_mask
 from boxmask.structures import Batch, Detections
 
-LIKELY = 0.3
-"""Score of a found object from which other objects' surroundings leave out its mask."""
-
-
 AGREES = 0.5
 """IoU of a predicted box with the one around the mask from which both mean the same object."""
 
@@ -102,9 +98,8 @@ def found_objects(
     boxes = found.boxes / found.boxes.new_tensor([*scale, *scale])
     height, width = image_size
     boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
-    covered = None if picture is None else _covered(found)
     rles = [
-        _packed(mask, frame, scale, image_size, picture, covered)
+        _packed(mask, frame, scale, image_size, picture)
         for mask, frame in zip(found.mask_scores, found.frames, strict=True)
     ]
     return FoundObjects(
@@ -133,26 +128,17 @@ def boxes_around(boxes: NDArray[np.float32], rles: Sequence[Rle]) -> NDArray[np.
     return np.where((fit >= AGREES)[:, None], around, boxes).astype(np.float32)
 
 
-def _covered(found: Detections) -> NDArray[np.bool_] | None:
-    """(h, w) cells that a likely object covers, where all masks look at the same region."""
-    if len(found) == 0 or not bool((found.frames == found.frames[:1]).all()):
-        return None
-    likely = found.scores >= LIKELY
-    return (found.mask_scores[likely] > 0.5).any(dim=0).numpy()
-
-
 def _packed(
     mask_scores: Tensor,
     frame: Tensor,
     scale: tuple[float, float],
     image_size: tuple[int, int],
     picture: NDArray[np.uint8] | None,
-    covered: NDArray[np.bool_] | None,
 ) -> Rle:
     """One mask, see `found_objects`."""
     if picture is not None:
         scores = mask_scores.float().numpy()
-        drawn = detected_mask(scores, frame.float().numpy(), picture, scale, image_size, covered)
+        drawn = detected_mask(scores, frame.float().numpy(), picture, scale, image_size)
         if drawn is not None:
             inside, place = drawn
             return encode_in_box(inside, place, image_size)
