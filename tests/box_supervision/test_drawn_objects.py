@@ -1,7 +1,8 @@
 import torch
 
-from boxmask.box_supervision.drawn_objects import drawn_alone, outside_boxes
+from boxmask.box_supervision.drawn_objects import drawn_alone
 from boxmask.box_supervision.weak_loss import LossContext
+from boxmask.ops.boxes import outside_boxes
 from correction_batches import CELL, HEIGHT, WIDTH, batch_with, build, context_for
 
 CROWD = batch_with(

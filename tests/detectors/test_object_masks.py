@@ -14,7 +14,7 @@ from boxmask.data.box_pixels import (
     scores_in_box,
 )
 from boxmask.data.masks import decode_segmentation, encode_mask
-from boxmask.detectors import color_borders
+from boxmask.detectors import color_borders, object_masks
 from boxmask.detectors.given_boxes import _parts
 from boxmask.detectors.object_masks import UncutMask, object_mask
 from boxmask.ops.masks import paste_mask
@@ -152,6 +152,22 @@ def test_objects_that_hide_in_color_are_not_refined():
     plain = np.full((64, 64, 3), 90, dtype=np.uint8)
     box = (3, 2, 50, 38)
     assert np.array_equal(made(scores, box, colors=plain)[1], made(scores, box)[1])
+
+
+def test_grass_between_legs_is_known_by_its_colour(monkeypatch):
+    """A red body on two legs; the model's mask is the whole box, far from any border in the gap."""
+    box = (4, 4, 56, 36)
+    colors = np.full((64, 64, 3), (60, 140, 60), dtype=np.uint8)
+    colors[4:36, 4:56] = (170, 40, 40)
+    colors[20:36, 20:36] = (60, 140, 60)
+    scores = torch.full((16, 16), 0.05)
+    scores[1:9, 1:14] = 0.6
+    gap = (slice(22, 34), slice(22, 34))
+    found = made(scores, box, colors=colors)[1]
+    assert not found[gap].any()
+    assert found[14:34, 6:14].all()
+    monkeypatch.setattr(object_masks, "scores_by_colors", lambda scores, *_: scores)
+    assert made(scores, box, colors=colors)[1][gap].all()
 
 
 def test_what_another_object_owns_is_left_to_it():

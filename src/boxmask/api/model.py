@@ -147,7 +147,7 @@ class BoxMask:
             labels: (N,) class index of each box, given back as `class_id`. Where boxes of one
                 class overlap, the surest mask owns a pixel, and some models (Mask R-CNN) have
                 masks of their own for each class. None takes all boxes as the first class.
-            refine: draw borders of masks to borders of colours.
+            refine: sharpen masks by the object's colours and those at its border.
 
         Returns:
             `xyxy` as given, `mask` (N, H, W), `confidence` (N,), and `class_id` if given.

@@ -1,14 +1,10 @@
-"""Which objects and which cells self-correction looks at."""
+"""Which objects self-correction looks at."""
 
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from boxmask.box_supervision.weak_loss import LossContext
-from boxmask.ops.boxes import cells_in_boxes
-from boxmask.ops.masks import sample_at_stride
-from boxmask.structures import Batch
 
 
 def drawn_alone(context: LossContext) -> LossContext:
@@ -32,11 +28,3 @@ def drawn_alone(context: LossContext) -> LossContext:
     assert student is not None
     batch = replace(context.batch, targets=kept)
     return replace(context, batch=batch, student=student, teacher=teacher)
-
-
-def outside_boxes(batch: Batch, size: tuple[int, ...]) -> Tensor:
-    """Cells of pictures whose centre is in no box: (B, h, w) bool."""
-    height, width = size
-    stride = batch.images.shape[-1] // width
-    covered = cells_in_boxes([one.boxes for one in batch.targets], stride, (height, width))
-    return ~covered & sample_at_stride(batch.valid, stride)

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from boxmask.box_supervision.drawn_objects import outside_boxes
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss
 from boxmask.ops.affinity import (
     NEIGHBORS,
@@ -17,7 +16,7 @@ from boxmask.ops.affinity import (
     shifted,
     standardized,
 )
-from boxmask.ops.boxes import cells_in_boxes
+from boxmask.ops.boxes import cells_in_boxes, outside_boxes
 from boxmask.ops.contrast import color_contrast
 from boxmask.ops.masks import sample_at_stride
 from boxmask.ops.pairwise import pairwise_sum

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from boxmask.box_supervision.copy_paste_bank import CopyPasteBank, CopyPasteSettings, cut_out
-from boxmask.box_supervision.drawn_objects import drawn_alone, outside_boxes
+from boxmask.box_supervision.drawn_objects import drawn_alone
 from boxmask.box_supervision.self_correction import (
     PseudoMasks,
     PseudoMaskSettings,
@@ -19,7 +19,7 @@ from boxmask.box_supervision.self_correction import (
     weighted_masks,
 )
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero, nothing
-from boxmask.ops.boxes import paired_iou
+from boxmask.ops.boxes import outside_boxes, paired_iou
 from boxmask.ops.masks import aligned_upsample, boxes_of_masks
 from boxmask.ops.owners import claimed_by_others, highest_scores
 from boxmask.ops.waitless import numbered

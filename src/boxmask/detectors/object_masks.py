@@ -24,9 +24,8 @@ from boxmask.data.box_pixels import (
 from boxmask.detectors.color_borders import cells_near, drawn_to_colors, pixels_of_cells
 from boxmask.detectors.detector import Detector
 from boxmask.detectors.given_boxes import each_box_mask
-from boxmask.ops.boxes import cells_in_boxes
+from boxmask.ops.boxes import outside_boxes
 from boxmask.ops.color_model_cpu import scores_by_colors
-from boxmask.ops.masks import sample_at_stride
 from boxmask.structures import Batch
 
 LOWERED_SHARE = 0.5
@@ -118,7 +117,8 @@ def uncut_masks(
         rows = cells_near(box[[1, 3]] * scale[1], height, cell)
         columns = cells_near(box[[0, 2]] * scale[0], width, cell)
         if cell not in outside:
-            outside[cell] = _outside_boxes(batch, cell)
+            grid = (mask.mask_scores.shape[-2], mask.mask_scores.shape[-1])
+            outside[cell] = outside_boxes(batch, grid).cpu().numpy()
         frame = [columns.start, rows.start, columns.stop, rows.stop]
         colors = None
         if pictures is not None and cell > 1:  # cells of one pixel are as fine as the picture
@@ -136,14 +136,6 @@ def uncut_masks(
             outside=outside[cell][image, rows, columns],
             colors=colors,
         )
-
-
-def _outside_boxes(batch: Batch, cell: int) -> NDArray[np.bool_]:
-    """(B, h, w) cells of pictures whose middle is in no box."""
-    valid = sample_at_stride(batch.valid, cell)
-    boxes = [one.boxes for one in batch.targets]
-    covered = cells_in_boxes(boxes, cell, (valid.shape[-2], valid.shape[-1]))
-    return (valid & ~covered).cpu().numpy()
 
 
 def object_mask(mask: UncutMask) -> ObjectMask:

@@ -54,7 +54,7 @@ def picture_results(
         detector: in evaluation mode, on the batch's device.
         batch: resized pictures (no flip); `indices` point into `records`.
         records: the pictures.
-        refine: draw borders of masks to borders of colours.
+        refine: sharpen masks by colours: see `detected_mask` and `object_mask`.
     """
     outputs = detector(batch.images, batch.valid)
     detections = detector.detections(outputs, batch.image_sizes)
@@ -152,7 +152,7 @@ class Scorer:
         records: the pictures of the split.
         class_names: names in the order of labels.
         use_masks: whether true masks may be read, for mask AP and label IoU.
-        refine: draw borders of masks to borders of colours.
+        refine: sharpen masks by colours: see `detected_mask` and `object_mask`.
     """
 
     def __init__(
@@ -224,7 +224,7 @@ class SplitScoring:
         batch_size: pictures at a time.
         num_workers: processes that read pictures.
         use_masks: whether true masks may be read.
-        refine: draw borders of masks to borders of colours.
+        refine: sharpen masks by colours: see `detected_mask` and `object_mask`.
     """
 
     records: Sequence[ImageRecord]

@@ -29,7 +29,7 @@ class LabelSettings:
         batch: pictures at a time.
         num_workers: processes that read pictures.
         num_cutters: processes that cut masks out of their boxes while the model goes on.
-        refine: draw borders of masks to borders of colours.
+        refine: sharpen masks by the object's colours and those at its border.
         classes: the model's number of each class of the data, see `class_places`; None where both
             have the same classes.
     """

@@ -39,7 +39,7 @@ def parts_of_batch(
         detector: in evaluation mode, on the batch's device.
         batch: resized pictures (no flip); `indices` point into `records`.
         records: the pictures.
-        refine: draw borders of masks to borders of colours.
+        refine: sharpen masks by the object's colours and those at its border.
     """
     outputs = detector(batch.images, batch.valid)
     chosen = [records[index] for index in batch.indices]

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from boxmask.ops.masks import sample_at_stride
+from boxmask.structures import Batch
+
 TINY = 1e-7
 
 
@@ -101,3 +104,19 @@ def cells_in_boxes(boxes: Sequence[Tensor], stride: int, size: tuple[int, int]) 
         for y, x, sign in ((y1, x1, 1), (y1, x2, -1), (y2, x1, -1), (y2, x2, 1)):
             corners[image].index_put_((y, x), torch.full_like(x, sign), accumulate=True)
     return corners.cumsum(1).cumsum(2)[:, :height, :width] > 0
+
+
+def outside_boxes(batch: Batch, size: tuple[int, ...]) -> Tensor:
+    """Cells of pictures whose centre is in no box.
+
+    Args:
+        batch: images and boxes.
+        size: (h, w) cells of the padded images.
+
+    Returns:
+        (B, h, w) bool; False in padding.
+    """
+    height, width = size
+    stride = batch.images.shape[-1] // width
+    covered = cells_in_boxes([one.boxes for one in batch.targets], stride, (height, width))
+    return ~covered & sample_at_stride(batch.valid, stride)

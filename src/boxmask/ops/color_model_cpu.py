@@ -8,7 +8,7 @@ COLOR_SPREAD = 5.0
 """LAB units by which colours of one thing differ."""
 
 PLACE_SPREAD = 0.5
-"""Of the mean side of the box: how far away a cell still tells which colours to expect."""
+"""Share of the mean side of the box: how far away a cell still tells which colours to expect."""
 
 LEAST_SHARE = 1e-3
 """Share of like cells below which a colour counts as never seen: it tells nothing."""
@@ -40,9 +40,9 @@ def scores_by_colors(scores: Map, colors: NDArray[np.uint8], inside: Cells, outs
 
     Args:
         scores: (h, w) in 0..1, of cells.
-        colors: (h, w, 3) RGB of the cells.
-        inside: (h, w) cells of the box that no other object owns.
-        outside: (h, w) cells in no box.
+        colors: (h, w, 3) uint8 RGB of the cells.
+        inside: (h, w) bool, cells of the box that no other object owns.
+        outside: (h, w) bool, cells in no box.
 
     Returns:
         (h, w) in 0..1; as given where not `inside`, or where one kind of cells is missing.
@@ -51,13 +51,13 @@ def scores_by_colors(scores: Map, colors: NDArray[np.uint8], inside: Cells, outs
     (SIGGRAPH 2004), here with kernels instead of mixtures.
     """
     weights = (scores * (inside & (scores > 0.5)), outside.astype(np.float32))
-    if any(float(one.sum()) < LEAST_CELLS for one in weights) or not inside.any():
+    if any(float(one.sum()) < LEAST_CELLS for one in weights):
         return scores
     lab = cv2.cvtColor(colors.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2LAB)
-    spread = lab.reshape(-1, 3) / np.float32(COLOR_SPREAD)
+    shades = lab.reshape(-1, 3) / np.float32(COLOR_SPREAD)
     reach = PLACE_SPREAD * float(inside.sum()) ** 0.5
     asked = np.flatnonzero(inside)
-    of_object, of_others = (_likeness(spread, asked, one, reach) for one in weights)
+    of_object, of_others = (_likeness(shades, asked, one, reach) for one in weights)
     ratio = np.log((of_object + LEAST_SHARE) / (of_others + LEAST_SHARE))
     given = scores.ravel()[asked].clip(LEAST_SCORE, 1 - LEAST_SCORE)
     logits = np.log(given / (1 - given)) + ratio.clip(-CERTAIN, CERTAIN)
@@ -70,10 +70,13 @@ def _likeness(colors: Map, asked: NDArray[np.intp], weights: Map, reach: float) 
     """Share of the weighted cells near each of those asked that have its colours, in 0..1.
 
     Args:
-        colors: (h * w, 3).
-        asked: (n,) cells.
-        weights: (h, w).
+        colors: (h * w, 3) in units of `COLOR_SPREAD`.
+        asked: (n,) places of cells among the h * w.
+        weights: (h, w) in 0..1.
         reach: standard deviation of places, in cells.
+
+    Returns:
+        (n,).
     """
     known = np.flatnonzero(weights > 0)
     known = known[:: -(-len(known) // MOST_CELLS)]
