@@ -32,6 +32,8 @@ class PseudoMaskSettings:
             schedule, 0.7 in the 3x schedule.
         highest_high: largest threshold of foreground, in 0..1. Published code: 0.7 and 0.8.
         low: threshold below which a cell is background, in 0..1. Published code: 0.4.
+        colors: ask each cell whether it has the colours of the object or those outside all boxes,
+            see `ops/color_model.py`. Paper and code do not.
         refine_radius: cells from the middle to the side of the windows in which the fused mask is
             drawn to borders of colours, see `ops/guided_filter.py`; 0 leaves it as it is. Paper
             and code: 0.
@@ -50,6 +52,7 @@ class PseudoMaskSettings:
     lowest_high: float = 0.6
     highest_high: float = 0.7
     low: float = 0.4
+    colors: bool = True
     refine_radius: int = 2
     refine_smoothness: float = 1e-5
     refine_least: float = 0.35
@@ -75,7 +78,8 @@ class PseudoMasks:
     Attributes:
         foreground: (N, h, w) bool.
         certain: (N, h, w) bool, cells that are foreground or background; others are ignored.
-        scores: (N, h, w) in 0..1, what they were cut from: fused and, if so set, refined.
+        scores: (N, h, w) in 0..1, what they were cut from: fused and, if so set, asked for colours
+            and refined.
     """
 
     foreground: Tensor

@@ -19,7 +19,9 @@ from boxmask.box_supervision.self_correction import (
     weighted_masks,
 )
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero, nothing
+from boxmask.ops.affinity import lab_at_stride
 from boxmask.ops.boxes import outside_boxes, paired_iou
+from boxmask.ops.color_model import scores_by_colors
 from boxmask.ops.masks import aligned_upsample, boxes_of_masks
 from boxmask.ops.owners import claimed_by_others, highest_scores
 from boxmask.ops.waitless import numbered
@@ -207,9 +209,14 @@ class SelfCorrectionLoss(WeakLoss):
             semantic = cosines - self.levels.middle[labels][:, None, None]
         fused = fuse(semantic, instance, self.bank.seen[labels], settings)
         claimed = self._claimed(instance * inside, pair_of, len(pairs))
-        scores = fused
+        own, scores = inside & ~claimed, fused
+        if settings.colors:
+            cell = context.batch.images.shape[-1] // fused.shape[-1]
+            lab = lab_at_stride(context.batch.images, cell)
+            boxes = torch.cat([t.boxes for t in targets]) / cell
+            scores = scores_by_colors(scores, lab, image_index, boxes, own, outside)
         if settings.refine_radius:
-            scores = refine(fused, inside & ~claimed, image_index, context.batch, settings)
+            scores = refine(scores, own, image_index, context.batch, settings)
         return Correction(
             masks=pseudo_masks(scores, instance, inside, claimed, settings),
             instance=instance,

@@ -25,7 +25,7 @@ from boxmask.detectors.color_borders import cells_near, drawn_to_colors, pixels_
 from boxmask.detectors.detector import Detector
 from boxmask.detectors.given_boxes import each_box_mask
 from boxmask.ops.boxes import outside_boxes
-from boxmask.ops.color_model_cpu import scores_by_colors
+from boxmask.ops.color_model import scores_by_colors
 from boxmask.structures import Batch
 
 LOWERED_SHARE = 0.5
@@ -170,14 +170,22 @@ def _seen_in_color(mask: UncutMask) -> UncutMask:
     if mask.colors is None:
         return mask
     height, width = mask.scores.shape
-    colors = cv2.resize(mask.colors, (width, height), interpolation=cv2.INTER_AREA)
     cell = mask.colors.shape[1] // width
+    means = cv2.resize(mask.colors, (width, height), interpolation=cv2.INTER_AREA)
+    lab = cv2.cvtColor(means.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2LAB)
     box = (mask.box * np.tile(mask.scale, 2) - np.tile(mask.frame[:2], 2)) / cell
-    inside = np.zeros((height, width), dtype=bool)
-    inside[pixels_of_box(box, (height, width))] = True
-    inside &= ~mask.claimed
-    scores = scores_by_colors(mask.scores, np.asarray(colors, np.uint8), inside, mask.outside)
-    return replace(mask, scores=scores)
+    own = np.zeros((height, width), dtype=bool)
+    own[pixels_of_box(box, (height, width))] = True
+    own &= ~mask.claimed
+    scores = scores_by_colors(
+        torch.from_numpy(mask.scores)[None],
+        torch.from_numpy(lab.transpose(2, 0, 1))[None],
+        torch.zeros(1, dtype=torch.int64),
+        torch.from_numpy(box.astype(np.float32))[None],
+        torch.from_numpy(own)[None],
+        torch.from_numpy(mask.outside)[None],
+    )
+    return replace(mask, scores=scores[0].numpy())
 
 
 def refined_scores(mask: UncutMask, threshold: float) -> NDArray[np.float32] | None:

@@ -71,6 +71,8 @@ class SIMSettings(BoxInstSettings):
         lowest_high: least threshold of foreground, in 0..1. Code: 0.6 (1x) and 0.7 (3x).
         highest_high: largest threshold of foreground, in 0..1. Code: 0.7 (1x) and 0.8 (3x).
         low: threshold, in 0..1, below which a cell is background. Code: 0.4.
+        colors: ask each cell of a pseudo mask whether it has the colours of the object near it or
+            those outside all boxes. Paper and code do not.
         refine_radius: cells from the middle to the side of windows in which pseudo masks are drawn
             to borders of colours; 0 leaves them as they are, as paper and code do.
         refine_smoothness: variance of colours, in 0..1 squared, below which such a window is plain.
@@ -109,6 +111,7 @@ class SIMSettings(BoxInstSettings):
     lowest_high: float = 0.6
     highest_high: float = 0.7
     low: float = 0.4
+    colors: bool = True
     refine_radius: int = 2
     refine_smoothness: float = 1e-5
     refine_least: float = 0.35
@@ -129,6 +132,7 @@ class SIMSettings(BoxInstSettings):
 PAPER = SIMSettings(
     guard_fill=0.0,
     pairwise_features=0.0,
+    colors=False,
     refine_radius=0,
     exclusive=False,
     warmup=0.11,
@@ -190,6 +194,7 @@ def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses
             lowest_high=settings.lowest_high,
             highest_high=settings.highest_high,
             low=settings.low,
+            colors=settings.colors,
             refine_radius=settings.refine_radius,
             refine_smoothness=settings.refine_smoothness,
             refine_least=settings.refine_least,

@@ -1,0 +1,232 @@
+"""Which cells have the colours of an object, and which those around its box: many boxes at once."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+COLOR_SPREAD = 5.0
+"""LAB units by which colours of one thing differ."""
+
+PLACE_SPREAD = 0.5
+"""Share of the mean side of the box: how far away a cell still tells which colours to expect."""
+
+SURROUNDINGS = 0.25
+"""Share of a side of the box: how far around it cells are looked at."""
+
+LEAST_SURROUNDINGS = 3.0
+"""Cells around a box that are looked at at least."""
+
+LEAST_SHARE = 1e-3
+"""Share of like cells below which a colour counts as never seen: it tells nothing."""
+
+CERTAIN = 4.0
+"""Largest log-ratio of both shares."""
+
+LEAST_SCORE = 0.02
+"""Scores are taken to be at least this and at most one less it."""
+
+LEAST_PART = 0.01
+"""Part of the cells looked at that must be of the object, and of no box, to compare them."""
+
+ASKED = 24
+"""Rows and columns of cells of a box that are asked; what lies between is interpolated."""
+
+OF_OBJECT = 12
+"""Rows and columns of cells of a box that tell the object's colours."""
+
+OF_OTHERS = 16
+"""Rows and columns of cells in and around a box that tell the colours outside all boxes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cells:
+    """A lattice of n x n cells for each of N boxes; two places may share a cell.
+
+    Attributes:
+        rows: (N, n) whole numbers.
+        columns: (N, n) whole numbers.
+        index: (N, n * n) place of each among the h * w of its picture.
+        present: (N, n * n) bool, in the map.
+        reach: (N,) standard deviation of places, in cells.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    index: Tensor
+    present: Tensor
+    reach: Tensor
+
+
+def scores_by_colors(
+    scores: Tensor,
+    lab: Tensor,
+    image_index: Tensor,
+    boxes: Tensor,
+    own: Tensor,
+    outside: Tensor,
+) -> Tensor:
+    """Asks each cell in a box whether it looks like the object or like what is around the box.
+
+    How large a share of the mask's cells near by has its colours is compared with the share of the
+    cells outside all boxes; the logarithm of their ratio is added to the logit of the score. So
+    the grass between an animal's legs, which a coarse mask covers, is known by the grass beside it,
+    and an ear that the mask lacks by the rest of the head. A cell does not speak for itself.
+
+    All boxes are looked at with the same number of cells, however large they are, so that time and
+    memory grow with the number of boxes alone, and the host never waits.
+
+    Args:
+        scores: (N, h, w) in 0..1, of cells.
+        lab: (B, 3, h, w) CIE-LAB colours of the cells.
+        image_index: (N,) int64 picture of each object.
+        boxes: (N, 4) x1, y1, x2, y2 in cells.
+        own: (N, h, w) bool, cells of the box that no other object owns; others keep their score.
+        outside: (B, h, w) bool, cells in no box.
+
+    Returns:
+        (N, h, w) in 0..1; as given for objects of which one kind of cells is missing.
+
+    Source: ours. Comparing colours of an object with those around it is the unary term of GrabCut
+    (SIGGRAPH 2004), here with kernels instead of mixtures.
+    """
+    if len(scores) == 0:
+        return scores
+    with torch.autocast(scores.device.type, enabled=False):  # half precision would mix up colours
+        ratios, compared = _log_ratios(scores.float(), lab, image_index, boxes, own, outside)
+        ratios = _on_map(ratios, boxes, scores.shape[-2:])
+    given = scores.clamp(LEAST_SCORE, 1 - LEAST_SCORE)
+    changed = torch.sigmoid(torch.logit(given) + ratios)
+    return torch.where(own & compared[:, None, None], changed.to(scores.dtype), scores)
+
+
+def _log_ratios(
+    scores: Tensor,
+    lab: Tensor,
+    image_index: Tensor,
+    boxes: Tensor,
+    own: Tensor,
+    outside: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """(N, ASKED, ASKED) logarithms of the ratio of both shares, and (N,) bool which can be asked."""
+    size = scores.shape[-2:]
+    first = image_index[:, None] * (size[0] * size[1])  # cell of each object's picture, of all
+    colors = lab.float().permute(0, 2, 3, 1).flatten(0, 2) / COLOR_SPREAD  # (B * h * w, 3)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    reach = PLACE_SPREAD * sides.prod(dim=1).sqrt().clamp(min=1)
+    margin = (sides * SURROUNDINGS).clamp(min=LEAST_SURROUNDINGS)
+    around = torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)
+    asked = _lattice(boxes, ASKED, size, reach)
+    objects = _lattice(boxes, OF_OBJECT, size, reach)
+    others = _lattice(around, OF_OTHERS, size, reach)
+    mask = (scores * (own & (scores > 0.5))).flatten(1)
+    of_object = mask.gather(1, objects.index) * objects.present
+    of_others = (outside.flatten()[first + others.index] & others.present).float()
+    itself = _times_among(asked, objects) * mask.gather(1, asked.index)
+    nobody = torch.zeros_like(itself)  # an asked cell is in a box
+    like_object, like_others = (
+        _share_alike(
+            _similarity(asked, known, colors, first), _nearness(asked, known), weights, silent
+        )
+        for known, weights, silent in ((objects, of_object, itself), (others, of_others, nobody))
+    )
+    ratios = ((like_object + LEAST_SHARE) / (like_others + LEAST_SHARE)).log()
+    compared = (of_object.mean(dim=1) > LEAST_PART) & (of_others.mean(dim=1) > LEAST_PART)
+    return ratios.clamp(-CERTAIN, CERTAIN).unflatten(1, (ASKED, ASKED)), compared
+
+
+def _lattice(boxes: Tensor, count: int, size: torch.Size, reach: Tensor) -> _Cells:
+    """Cells at even distances in boxes (N, 4) of maps of (h, w); `reach` (N,) in cells."""
+    height, width = size
+    steps = (torch.arange(count, device=boxes.device) + 0.5) / count
+    corners, sides = boxes[:, :2, None], (boxes[:, 2:] - boxes[:, :2])[..., None]
+    columns, rows = (corners + steps * sides).floor().unbind(dim=1)  # (N, n) each
+    there_x, there_y = (columns >= 0) & (columns < width), (rows >= 0) & (rows < height)
+    x, y = columns.clamp(0, width - 1).long(), rows.clamp(0, height - 1).long()
+    return _Cells(
+        rows=rows,
+        columns=columns,
+        index=(y[:, :, None] * width + x[:, None, :]).flatten(1),
+        present=(there_y[:, :, None] & there_x[:, None, :]).flatten(1),
+        reach=reach,
+    )
+
+
+def _similarity(asked: _Cells, known: _Cells, colors: Tensor, first: Tensor) -> Tensor:
+    """(N, n * n, m * m) in 0..1 of cells, by colour and place.
+
+    Args:
+        asked: n x n cells of N boxes.
+        known: m x m cells.
+        colors: (cells of all pictures, 3) in units of their spread.
+        first: (N, 1) first cell of each box's picture.
+    """
+    vectors = []
+    for cells in (asked, known):
+        places = torch.broadcast_tensors(cells.rows[:, :, None], cells.columns[:, None, :])
+        at = torch.stack(places, dim=-1).flatten(1, 2) / cells.reach[:, None, None]
+        vectors.append(torch.cat([colors[first + cells.index], at], dim=-1))
+    return _gaussians(*vectors)
+
+
+def _nearness(asked: _Cells, known: _Cells) -> tuple[Tensor, Tensor]:
+    """(N, n, m) in 0..1 twice, of rows and of columns; their product is that of cells."""
+    near_y, near_x = (
+        _gaussians((one / asked.reach[:, None])[..., None], (other / known.reach[:, None])[..., None])
+        for one, other in ((asked.rows, known.rows), (asked.columns, known.columns))
+    )
+    return near_y, near_x
+
+
+def _share_alike(
+    alike: Tensor, near: tuple[Tensor, Tensor], weights: Tensor, itself: Tensor
+) -> Tensor:
+    """Share of the weighted cells near each of those asked that have its colours, in 0..1.
+
+    Args:
+        alike: (N, n * n, m * m) similarity.
+        near: (N, n, m) twice, see `_nearness`.
+        weights: (N, m * m) in 0..1, of known cells.
+        itself: (N, n * n) weight of the asked cell among those known.
+
+    Returns:
+        (N, n * n).
+    """
+    count = torch.bmm(alike, weights[..., None])[..., 0]
+    side = near[0].shape[-1]
+    total = (near[0] @ weights.unflatten(1, (side, side)) @ near[1].mT).flatten(1)
+    return (count - itself).clamp(min=0) / ((total - itself).clamp(min=0) + LEAST_SHARE)
+
+
+def _gaussians(first: Tensor, second: Tensor) -> Tensor:
+    """exp(-distance^2 / 2) of (N, a, D) and (N, b, D) vectors: (N, a, b), one matrix product."""
+    ones, others = (one.square().sum(dim=2, keepdim=True) / -2 for one in (first, second))
+    left = torch.cat([first, ones, torch.ones_like(ones)], dim=2)
+    right = torch.cat([second, torch.ones_like(others), others], dim=2)
+    return torch.bmm(left, right.mT).exp_()
+
+
+def _times_among(asked: _Cells, known: _Cells) -> Tensor:
+    """(N, n * n) how often each asked cell is among those known, which may repeat it."""
+    rows, columns = (
+        (one[:, :, None] == other[:, None, :]).sum(dim=2)
+        for one, other in ((asked.rows, known.rows), (asked.columns, known.columns))
+    )
+    return (rows[:, :, None] * columns[:, None, :]).flatten(1)
+
+
+def _on_map(values: Tensor, boxes: Tensor, size: torch.Size) -> Tensor:
+    """Values (N, n, n) at even distances in boxes, interpolated at the cells: (N, h, w)."""
+    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-3)
+    along = [
+        ((torch.arange(count, device=boxes.device) + 0.5 - boxes[:, axis, None]) * 2)
+        / sides[:, axis, None]
+        - 1
+        for axis, count in enumerate((size[1], size[0]))
+    ]
+    grid = torch.stack(torch.broadcast_tensors(along[0][:, None, :], along[1][:, :, None]), dim=-1)
+    found = F.grid_sample(
+        values[:, None], grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return found[:, 0]
