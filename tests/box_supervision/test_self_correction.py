@@ -1,5 +1,7 @@
 """Pseudo masks: hand-computed weights, thresholds, fusion and loss (SIM, section 3.2)."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -159,6 +161,21 @@ def test_refined_masks_end_where_colors_do():
     truth[:, WIDTH // 2 :] = True
     assert torch.equal(found[0], truth)
     assert torch.equal(found[1], truth)
+
+
+def test_narrow_objects_are_not_refined():
+    """The filter's windows are five cells wide; boxes of seven and of eight cells."""
+    middle = WIDTH * CELL / 2
+    sides = [[middle, 0, middle + cells * CELL, HEIGHT * CELL] for cells in (7, 8)]
+    batch = replace(half_bright(0.2, 0.7), targets=batch_with(sides).targets)
+    fused = torch.full((2, HEIGHT, WIDTH), 0.2)
+    fused[:, :, WIDTH // 2 :] = 0.8
+    fused[:, ::4, WIDTH // 2 - 1] = 0.8
+    everywhere = torch.ones_like(fused, dtype=torch.bool)
+    image_index = torch.zeros(2, dtype=torch.int64)
+    found = refine(fused, everywhere, image_index, batch, PseudoMaskSettings())
+    assert torch.equal(found[0], fused[0])
+    assert not (found[1] > 0.5)[:, WIDTH // 2 - 1].any()
 
 
 def test_objects_that_hide_in_color_are_not_refined():

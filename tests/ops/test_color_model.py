@@ -95,7 +95,10 @@ def test_no_objects_give_none():
 def random_case(seed=0):
     """Two pictures of 31 x 27 cells, three objects; the last box reaches out of its picture."""
     generator = torch.Generator().manual_seed(seed)
-    lab = torch.rand((2, 3, 31, 27), generator=generator) * torch.tensor([60.0, 30, 30])[:, None, None]
+    lab = (
+        torch.rand((2, 3, 31, 27), generator=generator)
+        * torch.tensor([60.0, 30, 30])[:, None, None]
+    )
     boxes = torch.tensor([[2.0, 3.0, 14.0, 27.0], [11.0, 2.0, 23.0, 14.0], [15.0, 5.0, 27.0, 29.0]])
     index = torch.tensor([0, 1, 1])
     scores = torch.rand((3, 31, 27), generator=generator)

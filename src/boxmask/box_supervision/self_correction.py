@@ -17,6 +17,10 @@ from boxmask.ops.masks import sample_at_stride
 from boxmask.structures import Batch
 
 
+NARROWEST = 4
+"""Radii of the filter of the shorter side of a box: it would melt narrower objects away."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PseudoMaskSettings:
     """How pseudo masks are made.
@@ -35,8 +39,8 @@ class PseudoMaskSettings:
         colors: ask each cell whether it has the colours of the object or those outside all boxes,
             see `ops/color_model.py`. Paper and code do not.
         refine_radius: cells from the middle to the side of the windows in which the fused mask is
-            drawn to borders of colours, see `ops/guided_filter.py`; 0 leaves it as it is. Paper
-            and code: 0.
+            drawn to borders of colours, see `ops/guided_filter.py`; 0 leaves it as it is, and
+            objects narrower than four radii stay as they are. Paper and code: 0.
         refine_smoothness: epsilon of that filter, for colours in 0..1.
         refine_least: share of a border, at most 1, that colours must explain, see
             `explained_by_colors`; the masks of other objects, which hide in colour, stay as they
@@ -169,12 +173,12 @@ def refine(
         fused: (N, h, w) in 0..1.
         own: (N, h, w) bool, cells that may be foreground.
         image_index: (N,) image of each object.
-        batch: the images.
+        batch: the images, and the N boxes.
         settings: of the filter.
 
     Returns:
         (N, h, w) in 0..1; near one half where colours do not tell on which side a cell is. The
-        fused scores of objects that hide in colour.
+        fused scores of objects that hide in colour or are narrow.
     """
     stride = batch.images.shape[-1] // fused.shape[-1]
     guide = color_guide(
@@ -186,6 +190,9 @@ def refine(
     mask = ((fused > 0.5) & own).to(fused.dtype)
     refined = guided_filter(mask, image_index, guide)
     shown = explained_by_colors(mask, refined, image_index, guide) >= settings.refine_least
+    boxes = torch.cat([one.boxes for one in batch.targets])
+    narrowest = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) / stride
+    shown &= narrowest >= NARROWEST * settings.refine_radius
     return torch.where(shown[:, None, None], refined, fused)
 
 

@@ -173,7 +173,9 @@ def _similarity(asked: _Cells, known: _Cells, colors: Tensor, first: Tensor) -> 
 def _nearness(asked: _Cells, known: _Cells) -> tuple[Tensor, Tensor]:
     """(N, n, m) in 0..1 twice, of rows and of columns; their product is that of cells."""
     near_y, near_x = (
-        _gaussians((one / asked.reach[:, None])[..., None], (other / known.reach[:, None])[..., None])
+        _gaussians(
+            (one / asked.reach[:, None])[..., None], (other / known.reach[:, None])[..., None]
+        )
         for one, other in ((asked.rows, known.rows), (asked.columns, known.columns))
     )
     return near_y, near_x
