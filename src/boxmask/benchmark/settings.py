@@ -15,6 +15,7 @@ VariantName = Literal[
     "sim-without-self-correction",
     "sim-without-weighting",
     "sim-without-owners",
+    "sim-without-colors",
     "sim-without-refinement",
     "sim-without-copy-paste",
 ]
@@ -69,6 +70,12 @@ VARIANTS = (
         title="SIM without one owner a cell",
         method="sim",
         settings=("exclusive=false",),
+    ),
+    Variant(
+        name="sim-without-colors",
+        title="SIM without colours of objects",
+        method="sim",
+        settings=("colors=false",),
     ),
     Variant(
         name="sim-without-refinement",

@@ -16,7 +16,6 @@ from boxmask.ops.guided_filter import color_guide, explained_by_colors, guided_f
 from boxmask.ops.masks import sample_at_stride
 from boxmask.structures import Batch
 
-
 NARROWEST = 4
 """Radii of the filter of the shorter side of a box: it would melt narrower objects away."""
 

@@ -109,7 +109,7 @@ def _log_ratios(
     own: Tensor,
     outside: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """(N, ASKED, ASKED) logarithms of the ratio of both shares, and (N,) bool which can be asked."""
+    """(N, ASKED, ASKED) logarithms of the ratio of both shares; (N,) bool, where both are known."""
     size = scores.shape[-2:]
     first = image_index[:, None] * (size[0] * size[1])  # cell of each object's picture, of all
     colors = lab.float().permute(0, 2, 3, 1).flatten(0, 2) / COLOR_SPREAD  # (B * h * w, 3)
