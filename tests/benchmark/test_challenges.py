@@ -71,8 +71,8 @@ def test_each_dial_moves_alone_and_zero_is_trained_once():
     ]
     assert [Condition().name, Condition(camouflage=0.5).name] == ["plain", "camouflage-0.5"]
     runs = challenge_runs(ChallengeSettings())
-    assert len(runs) == len(set(runs)) == 6 * 9 * 3  # conditions, variants, seeds
-    assert {run.seed for run in runs[:54]} == {0}
+    assert len(runs) == len(set(runs)) == 6 * 10 * 3  # conditions, variants, seeds
+    assert {run.seed for run in runs[:60]} == {0}
 
 
 def test_the_whole_list_with_equal_terms_for_all(tmp_path):
