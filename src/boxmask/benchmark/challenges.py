@@ -39,6 +39,7 @@ LOOKS = {
     "sim-without-self-correction": ("#cc79a7", "v"),
     "sim-without-weighting": ("#8a6d00", "D"),
     "sim-without-owners": ("#b0a000", "*"),
+    "sim-without-colors": ("#7f7f7f", ">"),
     "sim-without-refinement": ("#6a3d9a", "<"),
     "sim-without-copy-paste": ("#56b4e9", "P"),
 }
