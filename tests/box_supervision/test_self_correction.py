@@ -8,6 +8,7 @@ import torch
 from boxmask.box_supervision.self_correction import (
     PseudoMaskSettings,
     adaptive_thresholds,
+    ask_colors,
     certain_mask_distances,
     fuse,
     positive_weights,
@@ -146,6 +147,21 @@ def half_bright(background, foreground):
     batch.images[:] = background
     batch.images[..., WIDTH * CELL // 2 :] = foreground
     return batch
+
+
+def test_asked_cells_know_the_colors_outside_all_boxes():
+    """A box of 8 x 8 cells whose right half is bright; the scores cover all of it."""
+    batch = batch_with([[4 * CELL, 4 * CELL, 12 * CELL, 12 * CELL]])
+    batch.images[:] = 0.2
+    batch.images[..., 4 * CELL : 12 * CELL, 8 * CELL : 12 * CELL] = 0.7
+    own = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
+    own[:, 4:12, 4:12] = True
+    fused = torch.where(own, 0.6, 0.1)
+    outside = ~own.repeat(len(batch), 1, 1)
+    found = ask_colors(fused, own, outside, torch.zeros(1, dtype=torch.int64), batch) > 0.5
+    truth = torch.zeros_like(own)
+    truth[:, 4:12, 8:12] = True
+    assert torch.equal(found, truth)
 
 
 def test_refined_masks_end_where_colors_do():

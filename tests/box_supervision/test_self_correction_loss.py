@@ -106,6 +106,23 @@ def test_calibrated_cosines_count_from_the_middle_between_foreground_and_outside
     torch.testing.assert_close(loss.correct(context).semantic, cosines - loss.levels.middle[0])
 
 
+def test_pseudo_masks_know_the_colors_outside_all_boxes():
+    """The teacher's mask is the box; its left half is as dark as what is around the box."""
+    batch = batch_with([[4 * CELL, 4 * CELL, 12 * CELL, 12 * CELL]])
+    batch.images[:] = 0.2
+    batch.images[..., 4 * CELL : 12 * CELL, 8 * CELL : 12 * CELL] = 0.7
+    context = context_for(batch)
+    logits = torch.full_like(context.teacher.logits, -4.0)
+    logits[:, 4:12, 4:12] = 0.4
+    context = replace(context, teacher=replace(context.teacher, logits=logits))
+    bright = torch.zeros_like(logits[0], dtype=torch.bool)
+    bright[4:12, 8:12] = True
+    for colors in (False, True):
+        pseudo = PseudoMaskSettings(colors=colors, refine_radius=0)
+        found = build(pseudo=pseudo).correct(context).masks.scores[0] > 0.5
+        assert torch.equal(found, bright) == colors
+
+
 def test_state_goes_through_a_checkpoint():
     loss, context = build(copy_paste=CopyPasteSettings(capacity=2)), context_for(BATCH)
     for _ in range(2):

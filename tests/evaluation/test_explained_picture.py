@@ -74,7 +74,8 @@ def test_stages_of_an_object(learned):
     one = object_stages(learned, 0, "1  disc", label, truth)
     # Input pixels are half a picture pixel; cells are 4 of them, so masks end between cells.
     assert one.ious["label"] == pytest.approx(0.5)
-    assert set(one.ious) == {"mean", "instance", "semantic", "fused", "refined", "pseudo", "label"}
+    stages = {"mean", "instance", "semantic", "fused", "colored", "refined", "pseudo", "label"}
+    assert set(one.ious) == stages
     weights = [sample.weight for sample in one.samples]
     assert weights == sorted(weights, reverse=True)
     assert sum(weights) == pytest.approx(1, abs=1e-5)

@@ -49,6 +49,7 @@ def make_object():
             instance=flat,
             semantic=flat if seen else None,
             fused=flat,
+            colored=flat,
             refined=flat,
             states=states,
             high=0.65,

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from boxmask.ops.affinity import lab_at_stride
 from boxmask.ops.boxes import paired_iou
+from boxmask.ops.color_model import scores_by_colors
 from boxmask.ops.groups import shares_within
 from boxmask.ops.guided_filter import color_guide, explained_by_colors, guided_filter
 from boxmask.ops.masks import sample_at_stride
@@ -154,6 +156,27 @@ def fuse(semantic: Tensor, instance: Tensor, seen: Tensor, settings: PseudoMaskS
     share = torch.where(seen, settings.instance_share, 1.0)[:, None, None]
     probability = torch.sigmoid(semantic / settings.temperature)
     return (1 - share) * probability + share * instance
+
+
+def ask_colors(
+    fused: Tensor, own: Tensor, outside: Tensor, image_index: Tensor, batch: Batch
+) -> Tensor:
+    """Asks each cell for its colours: those of the object, or those outside all boxes?
+
+    Args:
+        fused: (N, h, w) in 0..1.
+        own: (N, h, w) bool, cells that may be foreground.
+        outside: (B, h, w) bool, cells outside all boxes.
+        image_index: (N,) image of each object.
+        batch: the images, and the N boxes.
+
+    Returns:
+        (N, h, w) in 0..1, see `scores_by_colors`.
+    """
+    cell = batch.images.shape[-1] // fused.shape[-1]
+    lab = lab_at_stride(batch.images, cell)
+    boxes = torch.cat([one.boxes for one in batch.targets]) / cell
+    return scores_by_colors(fused, lab, image_index, boxes, own, outside)
 
 
 def refine(

@@ -11,6 +11,7 @@ from boxmask.box_supervision.drawn_objects import drawn_alone
 from boxmask.box_supervision.self_correction import (
     PseudoMasks,
     PseudoMaskSettings,
+    ask_colors,
     certain_mask_distances,
     fuse,
     positive_weights,
@@ -19,9 +20,7 @@ from boxmask.box_supervision.self_correction import (
     weighted_masks,
 )
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero, nothing
-from boxmask.ops.affinity import lab_at_stride
 from boxmask.ops.boxes import outside_boxes, paired_iou
-from boxmask.ops.color_model import scores_by_colors
 from boxmask.ops.masks import aligned_upsample, boxes_of_masks
 from boxmask.ops.owners import claimed_by_others, highest_scores
 from boxmask.ops.waitless import numbered
@@ -70,6 +69,7 @@ class Correction:
         instance: (N, h, w) in 0..1, weighted mean of the teacher's masks.
         semantic: (N, h, w) cosines to the nearest prototype of the class, calibrated if so set.
         fused: (N, h, w) in 0..1, both mixed.
+        colored: (N, h, w) in 0..1, fused and, if so set, asked for colours.
         inside: (N, h, w) bool, cells of the boxes.
         claimed: (N, h, w) bool, cells that belong to another object.
         known: (N,) bool, objects with a sample.
@@ -83,6 +83,7 @@ class Correction:
     instance: Tensor
     semantic: Tensor
     fused: Tensor
+    colored: Tensor
     inside: Tensor
     claimed: Tensor
     known: Tensor
@@ -209,19 +210,20 @@ class SelfCorrectionLoss(WeakLoss):
             semantic = cosines - self.levels.middle[labels][:, None, None]
         fused = fuse(semantic, instance, self.bank.seen[labels], settings)
         claimed = self._claimed(instance * inside, pair_of, len(pairs))
-        own, scores = inside & ~claimed, fused
-        if settings.colors:
-            cell = context.batch.images.shape[-1] // fused.shape[-1]
-            lab = lab_at_stride(context.batch.images, cell)
-            boxes = torch.cat([t.boxes for t in targets]) / cell
-            scores = scores_by_colors(scores, lab, image_index, boxes, own, outside)
+        own = inside & ~claimed
+        scores = colored = (
+            ask_colors(fused, own, outside, image_index, context.batch)
+            if settings.colors
+            else fused
+        )
         if settings.refine_radius:
-            scores = refine(scores, own, image_index, context.batch, settings)
+            scores = refine(colored, own, image_index, context.batch, settings)
         return Correction(
             masks=pseudo_masks(scores, instance, inside, claimed, settings),
             instance=instance,
             semantic=semantic,
             fused=fused,
+            colored=colored,
             inside=inside,
             claimed=claimed,
             known=known,

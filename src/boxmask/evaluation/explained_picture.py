@@ -135,6 +135,7 @@ def object_stages(
         "instance": steps.correction.instance[index],
         "semantic": steps.semantic[index],
         "fused": steps.correction.fused[index],
+        "colored": steps.correction.colored[index],
         "refined": steps.correction.masks.scores[index],
     }
     arrays = {key: value.float().cpu().numpy() for key, value in maps.items()}
@@ -154,6 +155,7 @@ def object_stages(
         instance=arrays["instance"],
         semantic=arrays["semantic"] if seen else None,
         fused=arrays["fused"],
+        colored=arrays["colored"],
         refined=arrays["refined"],
         states=states,
         high=float(steps.high[index]),

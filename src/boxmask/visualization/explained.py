@@ -41,7 +41,8 @@ class ObjectStages:
         instance: their weighted mean, in 0..1.
         semantic: in 0..1; None while its class has no prototypes.
         fused: in 0..1.
-        refined: in 0..1, the fused map at 0.5 with its border drawn to borders of colours.
+        colored: in 0..1, the fused map after each cell was asked for its colours.
+        refined: in 0..1, that map at 0.5 with its border drawn to borders of colours.
         states: `FOREGROUND`, ... of each cell.
         high: threshold of foreground, in 0..1.
         label_mask: (H, W) bool, what labelling gives; at the picture's size.
@@ -56,6 +57,7 @@ class ObjectStages:
     instance: Map
     semantic: Map | None
     fused: Map
+    colored: Map
     refined: Map
     states: States
     high: float
