@@ -156,7 +156,7 @@ def test_asked_cells_know_the_colors_outside_all_boxes():
     batch.images[..., 4 * CELL : 12 * CELL, 8 * CELL : 12 * CELL] = 0.7
     own = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
     own[:, 4:12, 4:12] = True
-    fused = torch.where(own, 0.6, 0.1)
+    fused = torch.where(own, 0.55, 0.1)
     outside = ~own.repeat(len(batch), 1, 1)
     found = ask_colors(fused, own, outside, torch.zeros(1, dtype=torch.int64), batch) > 0.5
     truth = torch.zeros_like(own)

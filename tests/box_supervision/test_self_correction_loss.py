@@ -113,7 +113,7 @@ def test_pseudo_masks_know_the_colors_outside_all_boxes():
     batch.images[..., 4 * CELL : 12 * CELL, 8 * CELL : 12 * CELL] = 0.7
     context = context_for(batch)
     logits = torch.full_like(context.teacher.logits, -4.0)
-    logits[:, 4:12, 4:12] = 0.4
+    logits[:, 4:12, 4:12] = 0.2
     context = replace(context, teacher=replace(context.teacher, logits=logits))
     bright = torch.zeros_like(logits[0], dtype=torch.bool)
     bright[4:12, 8:12] = True
