@@ -19,7 +19,7 @@ from boxmask.ops.masks import sample_at_stride
 from boxmask.structures import Batch
 
 NARROWEST = 4
-"""Radii of the filter of the shorter side of a box: it would melt narrower objects away."""
+"""Shorter side of a box, in radii of the filter, below which the filter melts objects away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,8 +213,8 @@ def refine(
     refined = guided_filter(mask, image_index, guide)
     shown = explained_by_colors(mask, refined, image_index, guide) >= settings.refine_least
     boxes = torch.cat([one.boxes for one in batch.targets])
-    narrowest = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) / stride
-    shown &= narrowest >= NARROWEST * settings.refine_radius
+    across = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) / stride  # (N,) cells
+    shown &= across >= NARROWEST * settings.refine_radius
     return torch.where(shown[:, None, None], refined, fused)
 
 

@@ -210,14 +210,12 @@ class SelfCorrectionLoss(WeakLoss):
             semantic = cosines - self.levels.middle[labels][:, None, None]
         fused = fuse(semantic, instance, self.bank.seen[labels], settings)
         claimed = self._claimed(instance * inside, pair_of, len(pairs))
-        own = inside & ~claimed
-        scores = colored = (
-            ask_colors(fused, own, outside, image_index, context.batch)
-            if settings.colors
-            else fused
-        )
+        own, scores = inside & ~claimed, fused
+        if settings.colors:
+            scores = ask_colors(scores, own, outside, image_index, context.batch)
+        colored = scores
         if settings.refine_radius:
-            scores = refine(colored, own, image_index, context.batch, settings)
+            scores = refine(scores, own, image_index, context.batch, settings)
         return Correction(
             masks=pseudo_masks(scores, instance, inside, claimed, settings),
             instance=instance,

@@ -70,7 +70,7 @@ class UncutMask:
         scores: (h, w) float in 0..1.
         claimed: (h, w) bool, cells that another object owns.
         outside: (h, w) bool, cells of the picture in no box.
-        colors: (H, W, 3) uint8 the input's pixels in the frame; None leaves borders as they are.
+        colors: (H, W, 3) uint8 the input's pixels in the frame; None leaves the mask as it is.
     """
 
     image: int

@@ -49,14 +49,14 @@ class _Cells:
         columns: (N, n) whole numbers.
         index: (N, n * n) place of each among the h * w of its picture.
         present: (N, n * n) bool, in the map.
-        reach: (N,) standard deviation of places, in cells.
+        colors: (N, n * n, 3) in units of `COLOR_SPREAD`.
     """
 
     rows: Tensor
     columns: Tensor
     index: Tensor
     present: Tensor
-    reach: Tensor
+    colors: Tensor
 
 
 def scores_by_colors(
@@ -93,112 +93,87 @@ def scores_by_colors(
     """
     if len(scores) == 0:
         return scores
-    with torch.autocast(scores.device.type, enabled=False):  # half precision would mix up colours
-        ratios, compared = _log_ratios(scores.float(), lab, image_index, boxes, own, outside)
-        ratios = _on_map(ratios, boxes, scores.shape[-2:])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    reach = PLACE_SPREAD * sides.prod(dim=1).sqrt().clamp(min=1)  # (N,) cells
+    margin = (sides * SURROUNDINGS).clamp(min=LEAST_SURROUNDINGS)
+    around = torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)
+    asked, objects, others = (
+        _lattice(where, count, lab, image_index)
+        for where, count in ((boxes, ASKED), (boxes, OF_OBJECT), (around, OF_OTHERS))
+    )
+    mask = (scores.float() * (own & (scores > 0.5))).flatten(1)
+    of_object = mask.gather(1, objects.index) * objects.present
+    of_others = outside.flatten(1)[image_index[:, None], others.index] & others.present
+    itself = _times_among(asked, objects) * mask.gather(1, asked.index)
+    nobody = torch.zeros_like(itself)  # an asked cell is in a box
+    like_object = _share_alike(asked, objects, of_object, reach, itself)
+    like_others = _share_alike(asked, others, of_others.float(), reach, nobody)
+    ratios = ((like_object + LEAST_SHARE) / (like_others + LEAST_SHARE)).log()
+    ratios = ratios.clamp(-CERTAIN, CERTAIN).unflatten(1, (ASKED, ASKED))
+    compared = of_object.mean(dim=1) > LEAST_PART  # (N,) both kinds of cells are there
+    compared &= of_others.float().mean(dim=1) > LEAST_PART
     given = scores.clamp(LEAST_SCORE, 1 - LEAST_SCORE)
-    changed = torch.sigmoid(torch.logit(given) + ratios)
+    changed = torch.sigmoid(torch.logit(given) + _on_map(ratios, boxes, scores.shape[-2:]))
     return torch.where(own & compared[:, None, None], changed.to(scores.dtype), scores)
 
 
-def _log_ratios(
-    scores: Tensor,
-    lab: Tensor,
-    image_index: Tensor,
-    boxes: Tensor,
-    own: Tensor,
-    outside: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """(N, ASKED, ASKED) logarithms of the ratio of both shares; (N,) bool, where both are known."""
-    size = scores.shape[-2:]
-    first = image_index[:, None] * (size[0] * size[1])  # cell of each object's picture, of all
-    colors = lab.float().permute(0, 2, 3, 1).flatten(0, 2) / COLOR_SPREAD  # (B * h * w, 3)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    reach = PLACE_SPREAD * sides.prod(dim=1).sqrt().clamp(min=1)
-    margin = (sides * SURROUNDINGS).clamp(min=LEAST_SURROUNDINGS)
-    around = torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)
-    asked = _lattice(boxes, ASKED, size, reach)
-    objects = _lattice(boxes, OF_OBJECT, size, reach)
-    others = _lattice(around, OF_OTHERS, size, reach)
-    mask = (scores * (own & (scores > 0.5))).flatten(1)
-    of_object = mask.gather(1, objects.index) * objects.present
-    of_others = (outside.flatten()[first + others.index] & others.present).float()
-    itself = _times_among(asked, objects) * mask.gather(1, asked.index)
-    nobody = torch.zeros_like(itself)  # an asked cell is in a box
-    like_object, like_others = (
-        _share_alike(
-            _similarity(asked, known, colors, first), _nearness(asked, known), weights, silent
-        )
-        for known, weights, silent in ((objects, of_object, itself), (others, of_others, nobody))
-    )
-    ratios = ((like_object + LEAST_SHARE) / (like_others + LEAST_SHARE)).log()
-    compared = (of_object.mean(dim=1) > LEAST_PART) & (of_others.mean(dim=1) > LEAST_PART)
-    return ratios.clamp(-CERTAIN, CERTAIN).unflatten(1, (ASKED, ASKED)), compared
+def _lattice(boxes: Tensor, count: int, lab: Tensor, image_index: Tensor) -> _Cells:
+    """`count` x `count` cells at even distances in each of N boxes.
 
-
-def _lattice(boxes: Tensor, count: int, size: torch.Size, reach: Tensor) -> _Cells:
-    """Cells at even distances in boxes (N, 4) of maps of (h, w); `reach` (N,) in cells."""
-    height, width = size
+    Args:
+        boxes: (N, 4) in cells; may reach out of their picture.
+        count: n, of rows and of columns.
+        lab: (B, 3, h, w) colours.
+        image_index: (N,) picture of each box.
+    """
+    height, width = lab.shape[-2:]
     steps = (torch.arange(count, device=boxes.device) + 0.5) / count
     corners, sides = boxes[:, :2, None], (boxes[:, 2:] - boxes[:, :2])[..., None]
     columns, rows = (corners + steps * sides).floor().unbind(dim=1)  # (N, n) each
     there_x, there_y = (columns >= 0) & (columns < width), (rows >= 0) & (rows < height)
     x, y = columns.clamp(0, width - 1).long(), rows.clamp(0, height - 1).long()
+    index = (y[:, :, None] * width + x[:, None, :]).flatten(1)
     return _Cells(
         rows=rows,
         columns=columns,
-        index=(y[:, :, None] * width + x[:, None, :]).flatten(1),
+        index=index,
         present=(there_y[:, :, None] & there_x[:, None, :]).flatten(1),
-        reach=reach,
+        colors=lab.float().flatten(2)[image_index[:, None], :, index] / COLOR_SPREAD,
     )
-
-
-def _similarity(asked: _Cells, known: _Cells, colors: Tensor, first: Tensor) -> Tensor:
-    """(N, n * n, m * m) in 0..1 of cells, by colour and place.
-
-    Args:
-        asked: n x n cells of N boxes.
-        known: m x m cells.
-        colors: (cells of all pictures, 3) in units of their spread.
-        first: (N, 1) first cell of each box's picture.
-    """
-    vectors = []
-    for cells in (asked, known):
-        places = torch.broadcast_tensors(cells.rows[:, :, None], cells.columns[:, None, :])
-        at = torch.stack(places, dim=-1).flatten(1, 2) / cells.reach[:, None, None]
-        vectors.append(torch.cat([colors[first + cells.index], at], dim=-1))
-    return _gaussians(*vectors)
-
-
-def _nearness(asked: _Cells, known: _Cells) -> tuple[Tensor, Tensor]:
-    """(N, n, m) in 0..1 twice, of rows and of columns; their product is that of cells."""
-    near_y, near_x = (
-        _gaussians(
-            (one / asked.reach[:, None])[..., None], (other / known.reach[:, None])[..., None]
-        )
-        for one, other in ((asked.rows, known.rows), (asked.columns, known.columns))
-    )
-    return near_y, near_x
 
 
 def _share_alike(
-    alike: Tensor, near: tuple[Tensor, Tensor], weights: Tensor, itself: Tensor
+    asked: _Cells, known: _Cells, weights: Tensor, reach: Tensor, itself: Tensor
 ) -> Tensor:
     """Share of the weighted cells near each of those asked that have its colours, in 0..1.
 
     Args:
-        alike: (N, n * n, m * m) similarity.
-        near: (N, n, m) twice, see `_nearness`.
+        asked: n x n cells of N boxes.
+        known: m x m cells.
         weights: (N, m * m) in 0..1, of known cells.
+        reach: (N,) standard deviation of places, in cells.
         itself: (N, n * n) weight of the asked cell among those known.
 
     Returns:
         (N, n * n).
     """
-    count = torch.bmm(alike, weights[..., None])[..., 0]
-    side = near[0].shape[-1]
-    total = (near[0] @ weights.unflatten(1, (side, side)) @ near[1].mT).flatten(1)
+    side = known.rows.shape[1]
+    with torch.autocast(weights.device.type, enabled=False):  # half precision mixes up colours
+        alike = _gaussians(*(_colors_and_places(cells, reach) for cells in (asked, known)))
+        count = torch.bmm(alike, weights[..., None])[..., 0]
+        near_y, near_x = (
+            _gaussians(*(places[..., None] / reach[:, None, None] for places in pair))
+            for pair in ((asked.rows, known.rows), (asked.columns, known.columns))
+        )  # (N, n, m) each; their product is the nearness of cells
+        total = (near_y @ weights.unflatten(1, (side, side)) @ near_x.mT).flatten(1)
     return (count - itself).clamp(min=0) / ((total - itself).clamp(min=0) + LEAST_SHARE)
+
+
+def _colors_and_places(cells: _Cells, reach: Tensor) -> Tensor:
+    """(N, n * n, 5) in units of their spread; `reach` (N,) is that of places, in cells."""
+    places = torch.broadcast_tensors(cells.rows[:, :, None], cells.columns[:, None, :])
+    places = torch.stack(places, dim=-1).flatten(1, 2) / reach[:, None, None]
+    return torch.cat([cells.colors, places], dim=-1)
 
 
 def _gaussians(first: Tensor, second: Tensor) -> Tensor:
