@@ -62,7 +62,7 @@ def masks_sheet(shown: Explained, objects: Sequence[ObjectStages], note: str = "
         ("weighted mean Mᵢ", f"μ = {shown.sharpness:g}"),
         ("semantic map Mₛ", f"cosine at temperature {shown.temperature:g}"),
         ("fused", f"{1 - alpha:g} Mₛ + {alpha:g} Mᵢ"),
-        ("coloured", "each cell asked for its colours"),
+        ("coloured", "cells asked for colours"),
         ("refined", "drawn to borders of colours"),
         ("pseudo mask", "what the loss sees"),
         ("label mask", "what labelling gives"),
