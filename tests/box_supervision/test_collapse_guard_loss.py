@@ -2,11 +2,7 @@ import pytest
 import torch
 
 from boxmask import ranks
-from boxmask.box_supervision.collapse_guard_loss import (
-    REMEMBERED,
-    CollapseGuardLossSettings,
-    mean_fill,
-)
+from boxmask.box_supervision.collapse_guard_loss import REMEMBERED, CollapseGuardLossSettings
 from boxmask.box_supervision.shape_prior_loss import ShapePriorLossSettings
 
 BOX = [4, 4, 24, 20]
@@ -17,21 +13,6 @@ def thin(context_of):
     logits = torch.full((1, 6, 8), -20.0)
     logits[0, 2, 1:6] = 20.0
     return context_of(logits, [BOX])
-
-
-def test_mean_fill_equals_a_loop(make_context):
-    logits = torch.randn(2, 6, 8)
-    boxes = [BOX, [0, 0, 32, 8]]
-    scores = [
-        torch.sigmoid(logits[index, row, column]).item()
-        for index, (x1, y1, x2, y2) in enumerate(boxes)
-        for row in range(6)
-        for column in range(8)
-        if x1 <= column * 4 + 2 < x2 and y1 <= row * 4 + 2 < y2
-    ]
-    found = mean_fill(make_context(logits, boxes).student)
-    assert found.item() == pytest.approx(sum(scores) / len(scores), abs=1e-6)
-    assert mean_fill(make_context(torch.zeros(0, 6, 8), []).student).item() == 0
 
 
 @pytest.mark.parametrize(

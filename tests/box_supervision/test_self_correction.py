@@ -16,6 +16,7 @@ from boxmask.box_supervision.self_correction import (
     refine,
     weighted_masks,
 )
+from boxmask.ops.affinity import lab_at_stride
 from correction_batches import CELL, HEIGHT, WIDTH, batch_with
 
 LONG = PseudoMaskSettings(lowest_high=0.7, highest_high=0.8)
@@ -158,7 +159,8 @@ def test_asked_cells_know_the_colors_outside_all_boxes():
     own[:, 4:12, 4:12] = True
     fused = torch.where(own, 0.55, 0.1)
     outside = ~own.repeat(len(batch), 1, 1)
-    found = ask_colors(fused, own, outside, torch.zeros(1, dtype=torch.int64), batch) > 0.5
+    lab = lab_at_stride(batch.images, CELL)
+    found = ask_colors(fused, own, outside, torch.zeros(1, dtype=torch.int64), lab, batch) > 0.5
     truth = torch.zeros_like(own)
     truth[:, 4:12, 8:12] = True
     assert torch.equal(found, truth)

@@ -73,6 +73,21 @@ def test_single_precision_is_enough(pictures):
     assert (fine - coarse).abs().max() < 2e-3
 
 
+def test_grey_pictures_need_no_more_precision(pictures):
+    """Equal channels: their covariance is singular but for the smoothness."""
+    colors, valid = pictures
+    grey = colors[:, :1].expand(-1, 3, -1, -1).contiguous()
+    masks = (torch.rand(4, 9, 11, generator=torch.Generator().manual_seed(6)) < 0.5).double()
+    image_index = torch.tensor([0, 1, 0, 1])
+    guide = color_guide(grey.float(), valid, radius=RADIUS, smoothness=1e-5)
+    found = guided_filter(masks.float(), image_index, guide)
+    for mask, image, row in zip(masks, image_index, found, strict=True):
+        expected = by_regression(
+            grey[image].numpy(), valid[image].numpy(), mask.numpy(), RADIUS, 1e-5
+        )
+        np.testing.assert_allclose(row.numpy(), expected, atol=1e-3)
+
+
 def test_a_border_moves_to_the_border_of_colors():
     colors = torch.zeros(1, 3, 12, 12)
     colors[..., 6:] = 0.8
@@ -114,6 +129,31 @@ def test_what_colors_explain_by_hand():
     assert explained[1].item() == pytest.approx(1 - 0.25 / (2 / 9), abs=1e-4)
 
 
+def test_in_large_maps_a_cpu_looks_only_where_there_is_a_mask(monkeypatch):
+    """The same as on whole maps; also at the sides, in padding and where there is none."""
+    generator = torch.Generator().manual_seed(5)
+    colors = torch.rand(2, 3, 20, 24, generator=generator, dtype=torch.float64)
+    valid = torch.ones(2, 20, 24, dtype=torch.bool)
+    valid[1, :, 15:] = False
+    masks = torch.zeros(5, 20, 24, dtype=torch.float64)
+    masks[0, 8:11, 9:14] = 1
+    masks[1, 0:4, 20:24] = 1
+    masks[2, 16:20, 10:18] = 1
+    masks[3, 12, 3] = 1
+    image_index = torch.tensor([0, 0, 1, 1, 0])
+    guide = color_guide(colors, valid, radius=2, smoothness=1e-4)
+    monkeypatch.setattr(module, "SMALL_MAP", 0)
+    found = guided_filter(masks, image_index, guide)
+    explained = explained_by_colors(masks, found, image_index, guide)
+    monkeypatch.undo()
+    torch.testing.assert_close(guided_filter(masks, image_index, guide), found)
+    whole = explained_by_colors(masks, found, image_index, guide)
+    torch.testing.assert_close(whole, explained)
+    assert found[4].eq(0).all()
+    assert explained[4] == 1
+    assert explained[:4].ne(1).all()
+
+
 def test_crowds_are_filtered_in_parts(pictures, monkeypatch):
     colors, valid = pictures
     masks = torch.rand(7, 9, 11, dtype=torch.float64)
@@ -123,7 +163,7 @@ def test_crowds_are_filtered_in_parts(pictures, monkeypatch):
     monkeypatch.setattr(module, "CELLS_TOGETHER", 2 * 9 * 11)
     assert torch.equal(guided_filter(masks, image_index, guide), whole)
     parts = explained_by_colors(masks.round(), whole, image_index, guide)
-    monkeypatch.undo()
+    monkeypatch.setattr(module, "CELLS_TOGETHER", 2**20)
     assert torch.equal(explained_by_colors(masks.round(), whole, image_index, guide), parts)
     assert guided_filter(masks[:0], image_index[:0], guide).shape == (0, 9, 11)
 

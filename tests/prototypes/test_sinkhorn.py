@@ -1,5 +1,7 @@
 """Balanced assignment: hand-computed values, invariants, a linear-domain reference, and POT."""
 
+import math
+
 import ot
 import pytest
 import torch
@@ -150,6 +152,28 @@ def test_stops_when_the_masses_are_met():
 def test_no_similarity_overflows():
     found = sinkhorn(torch.tensor([[[900.0, -900.0], [-900.0, 900.0]]]), epsilon=0.05)
     torch.testing.assert_close(found[0], torch.eye(2))
+
+
+@pytest.mark.parametrize("iterations", [2, 10, 11, 37])
+def test_factors_and_logarithms_are_one(iterations):
+    """A range of e^2000, where nothing but logarithms fits: each step written out in them."""
+    generator = torch.Generator().manual_seed(2)
+    kernel = torch.rand(30, 4, generator=generator, dtype=torch.float64) * 2000
+    pixels, prototypes = torch.zeros(30).double(), torch.zeros(4).double()
+    for _ in range(iterations):
+        prototypes = math.log(30 / 4) - (kernel + pixels[:, None]).logsumexp(dim=0)
+        pixels = -(kernel + prototypes).logsumexp(dim=1)
+    expected = (kernel + prototypes + pixels[:, None]).exp()
+    torch.testing.assert_close(solve(kernel, 1.0, iterations=iterations), expected)
+
+
+def test_a_prototype_of_no_mass_gets_no_pixel():
+    similarity = torch.rand(2, 8, 3)
+    valid = torch.tensor([[True] * 8, [False] * 8])  # the second problem has no pixel at all
+    marginals = torch.tensor([0.25, 0.0, 0.75])
+    found = sinkhorn(similarity, epsilon=0.1, marginals=marginals, valid=valid, tolerance=1e-6)
+    assert found[0].sum(dim=0).tolist() == pytest.approx([2, 0, 6], abs=1e-4)
+    assert found[1].eq(0).all()
 
 
 def test_no_pixels_give_no_rows():

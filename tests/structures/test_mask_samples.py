@@ -92,3 +92,23 @@ def test_select_and_checks():
         replace(samples, tight=samples.tight[:1])
     with pytest.raises(ValueError, match="frames: expected shape"):
         replace(samples, frames=torch.zeros(2, 2))
+
+
+def test_mean_fill_equals_a_loop():
+    boxes = [[4, 4, 24, 20], [0, 0, 32, 8]]
+    samples = replace(samples_of(boxes), logits=torch.randn(2, 8, 10))
+    scores = [
+        torch.sigmoid(samples.logits[index, row, column]).item()
+        for index, (x1, y1, x2, y2) in enumerate(boxes)
+        for row in range(8)
+        for column in range(10)
+        if x1 <= column * 4 + 2 < x2 and y1 <= row * 4 + 2 < y2
+    ]
+    assert samples.mean_fill.item() == pytest.approx(sum(scores) / len(scores), abs=1e-6)
+    assert samples_of([]).mean_fill.item() == 0
+
+
+def test_other_logits_have_another_fill():
+    samples = samples_of([[4, 4, 24, 20]])
+    assert samples.mean_fill.item() == 0.5
+    assert replace(samples, logits=samples.logits + 50).mean_fill.item() == 1

@@ -14,7 +14,7 @@ from torch import Tensor
 from boxmask import ranks
 from boxmask.box_supervision.shape_prior_loss import ShapePriorLoss, ShapePriorLossSettings
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, nothing
-from boxmask.structures import LossSum, MaskSamples
+from boxmask.structures import LossSum
 
 REMEMBERED = 0.9  # share of the old mean fill at each step, in 0..1: about ten steps are seen
 
@@ -50,7 +50,7 @@ class CollapseGuardLoss(WeakLoss):
     The mean fill moves after each step, over all processes, and is part of a checkpoint.
     """
 
-    fill: Tensor  # () moving mean of `mean_fill`, in 0..1
+    fill: Tensor  # () moving mean of `MaskSamples.mean_fill`, in 0..1
 
     def __init__(self, settings: CollapseGuardLossSettings) -> None:
         super().__init__()
@@ -74,21 +74,7 @@ class CollapseGuardLoss(WeakLoss):
 
     def update(self, context: LossContext) -> None:
         """Moves the mean fill; a batch without objects says nothing."""
-        fill, cells = fill_sums(context.student)
+        fill, cells = context.student.fill_sums
         fill, cells = ranks.mean_over_ranks(torch.stack([fill, cells])).unbind()
         mean = torch.where(cells > 0, fill / cells.clamp(min=1e-6), self.fill)
         self.fill.lerp_(mean.to(self.fill.dtype), 1 - REMEMBERED)
-
-
-@torch.no_grad()
-def fill_sums(samples: MaskSamples) -> tuple[Tensor, Tensor]:
-    """() sum of foreground scores, each 0..1, inside the boxes, and () number of their cells."""
-    inside = samples.box_masks()
-    scores = samples.logits.detach().float().sigmoid() * inside
-    return scores.sum(), inside.sum().float()
-
-
-def mean_fill(samples: MaskSamples) -> Tensor:
-    """() mean foreground score inside the boxes, 0..1: near 1 or 0 when masks collapse."""
-    fill, cells = fill_sums(samples)
-    return fill / cells.clamp(min=1)

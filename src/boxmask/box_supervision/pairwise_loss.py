@@ -10,7 +10,6 @@ from boxmask.box_supervision.weak_loss import LossContext, WeakLoss
 from boxmask.ops.affinity import (
     NEIGHBORS,
     color_similarity,
-    lab_at_stride,
     neighbor_distances,
     neighbor_valid,
     shifted,
@@ -98,7 +97,7 @@ class PairwiseLoss(WeakLoss):
     def similar(self, context: LossContext, stride: int) -> Tensor:
         """Which neighbours must agree: (B, 8, h, w) bool on the grid of the masks."""
         batch, settings = context.batch, self.settings
-        lab = lab_at_stride(batch.images, stride)
+        lab = context.lab(stride)
         valid = sample_at_stride(batch.valid, stride)
         similarity = color_similarity(lab, valid, settings.dilation)
         similar = similarity >= settings.color_threshold

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from boxmask.ops.affinity import lab_at_stride
 from boxmask.ops.boxes import paired_iou
 from boxmask.ops.color_model import scores_by_colors
 from boxmask.ops.groups import shares_within
@@ -159,7 +158,12 @@ def fuse(semantic: Tensor, instance: Tensor, seen: Tensor, settings: PseudoMaskS
 
 
 def ask_colors(
-    fused: Tensor, own: Tensor, outside: Tensor, image_index: Tensor, batch: Batch
+    fused: Tensor,
+    own: Tensor,
+    outside: Tensor,
+    image_index: Tensor,
+    lab: Tensor,
+    batch: Batch,
 ) -> Tensor:
     """Asks each cell for its colours: those of the object, or those outside all boxes?
 
@@ -168,13 +172,13 @@ def ask_colors(
         own: (N, h, w) bool, cells that may be foreground.
         outside: (B, h, w) bool, cells outside all boxes.
         image_index: (N,) image of each object.
+        lab: (B, 3, h, w) CIE-LAB colours of the cells.
         batch: the images, and the N boxes.
 
     Returns:
         (N, h, w) in 0..1, see `scores_by_colors`.
     """
     cell = batch.images.shape[-1] // fused.shape[-1]
-    lab = lab_at_stride(batch.images, cell)
     boxes = torch.cat([one.boxes for one in batch.targets]) / cell
     return scores_by_colors(fused, lab, image_index, boxes, own, outside)
 

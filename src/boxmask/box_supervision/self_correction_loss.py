@@ -212,7 +212,8 @@ class SelfCorrectionLoss(WeakLoss):
         claimed = self._claimed(instance * inside, pair_of, len(pairs))
         own, scores = inside & ~claimed, fused
         if settings.colors:
-            scores = ask_colors(scores, own, outside, image_index, context.batch)
+            lab = context.lab(context.batch.images.shape[-1] // fused.shape[-1])
+            scores = ask_colors(scores, own, outside, image_index, lab, context.batch)
         colored = scores
         if settings.refine_radius:
             scores = refine(scores, own, image_index, context.batch, settings)

@@ -1,9 +1,10 @@
 """Contract of everything that teaches masks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from boxmask.ops.affinity import lab_at_stride
 from boxmask.structures import Batch, LossSum, MaskSamples
 
 
@@ -25,6 +26,17 @@ class LossContext:
     teacher: MaskSamples | None
     progress: float
     appearance: Tensor | None = None
+    _lab: dict[int, Tensor] = field(default_factory=dict, repr=False)
+
+    def lab(self, stride: int) -> Tensor:
+        """CIE-LAB colours of cells of `stride` pixels, found once for all losses.
+
+        Returns:
+            (B, 3, H / stride, W / stride), see `lab_at_stride`.
+        """
+        if stride not in self._lab:
+            self._lab[stride] = lab_at_stride(self.batch.images, stride)
+        return self._lab[stride]
 
 
 class WeakLoss(nn.Module):

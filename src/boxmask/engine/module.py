@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from boxmask import ranks
-from boxmask.box_supervision.collapse_guard_loss import mean_fill
 from boxmask.box_supervision.objective import Objective
 from boxmask.detectors.detector import Detector
 from boxmask.engine.optimizer import OptimizerSettings, build_optimizer, rate_factor
@@ -83,7 +82,7 @@ class TrainingModule(pl.LightningModule):
             raise _not_finite(losses, batch, self.global_step)
         watched = self.step.objective.report()
         self.epoch_means.add(
-            {**losses, **watched, "loss": total, "fill": mean_fill(context.student)}
+            {**losses, **watched, "loss": total, "fill": context.student.mean_fill}
         )
         self._context = context
         return total

@@ -2,8 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from kornia.color import rgb_to_lab
 from torch import Tensor
+
+from boxmask.ops.lab import rgb_to_lab
 
 # The eight neighbours of a pixel, row after row, as (rows down, columns right).
 NEIGHBORS: tuple[tuple[int, int], ...] = (

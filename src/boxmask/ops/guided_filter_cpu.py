@@ -1,12 +1,16 @@
 """The guided filter for one mask of one picture: windows cost the same however wide they are."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from boxmask.ops.guided_filter import NO_BORDER
+from boxmask.ops.guided_filter import NO_BORDER, PAIRS
 
 Map = NDArray[np.float32]
+Numbers = NDArray[np.floating[Any]]  # in single or double precision
 
 
 def guided_filter_cpu(colors: Map, mask: Map, *, radius: int, smoothness: float) -> Map:
@@ -21,27 +25,41 @@ def guided_filter_cpu(colors: Map, mask: Map, *, radius: int, smoothness: float)
     Returns:
         (h, w) in 0..1.
     """
-    mean, of_mask = _window_mean(colors, radius), _window_mean(mask, radius)
-    spread = _window_mean(_products(colors), radius) - _products(mean)
-    xx, xy, xz, yy, yz, zz = np.moveaxis(spread, 2, 0)
-    xx, yy, zz = xx + smoothness, yy + smoothness, zz + smoothness
-    covariance = _window_mean(colors * mask[:, :, None], radius)
-    covariance -= mean * of_mask[:, :, None]
-    a, b, c = np.moveaxis(covariance, 2, 0)
+    planes = list(cv2.split(colors))
+    means, of_mask = [_window_mean(one, radius) for one in planes], _window_mean(mask, radius)
+    covariance = [
+        _window_mean(plane * mask, radius) - mean * of_mask
+        for plane, mean in zip(planes, means, strict=True)
+    ]
+    rows = _inverse_spread(planes, radius, smoothness)
+    slopes = [sum(a * b for a, b in zip(row, covariance, strict=True)) for row in rows]
+    heights = of_mask - sum(slope * mean for slope, mean in zip(slopes, means, strict=True))
+    found = _window_mean(heights, radius)
+    for slope, plane in zip(slopes, planes, strict=True):
+        found += _window_mean(slope, radius) * plane
+    return found.clip(0, 1)
+
+
+def _inverse_spread(planes: Sequence[Map], radius: int, smoothness: float) -> list[list[Map]]:
+    """The inverse of each window's covariance of colours, 3 x 3 maps (h, w).
+
+    In double precision: where all colours are grey, the determinant is smaller than what single
+    precision rounds its products by.
+    """
+    exact = [plane.astype(np.float64) for plane in planes]
+    means = [_window_mean(one, radius) for one in exact]
+    xx, xy, xz, yy, yz, zz = (
+        _window_mean(exact[a] * exact[b], radius) - means[a] * means[b] for a, b in PAIRS
+    )
+    for one in (xx, yy, zz):
+        one += smoothness
     first, second, third = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
     fourth, fifth, sixth = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
-    inverse = 1 / (xx * first + xy * second + xz * third)  # of the determinant
-    slopes = np.stack(
-        [
-            (first * a + second * b + third * c) * inverse,
-            (second * a + fourth * b + fifth * c) * inverse,
-            (third * a + fifth * b + sixth * c) * inverse,
-        ],
-        axis=2,
+    share = 1 / (xx * first + xy * second + xz * third)
+    first, second, third, fourth, fifth, sixth = (
+        (one * share).astype(np.float32) for one in (first, second, third, fourth, fifth, sixth)
     )
-    heights = of_mask - (slopes * mean).sum(axis=2)
-    found = (_window_mean(slopes, radius) * colors).sum(axis=2) + _window_mean(heights, radius)
-    return found.clip(0, 1)
+    return [[first, second, third], [second, fourth, fifth], [third, fifth, sixth]]
 
 
 def explained_by_colors_cpu(mask: Map, filtered: Map, *, radius: int) -> float:
@@ -53,19 +71,11 @@ def explained_by_colors_cpu(mask: Map, filtered: Map, *, radius: int) -> float:
     return float(1 - kept / max(smoothed, 1e-6))
 
 
-def _products(colors: Map) -> Map:
-    """(h, w, 3) to (h, w, 6), of each pair of channels."""
-    x, y, z = np.moveaxis(colors, 2, 0)
-    return np.stack([x * x, x * y, x * z, y * y, y * z, z * z], axis=2)
-
-
-def _window_mean(maps: Map, radius: int) -> Map:
-    """Means over the cells of the map in the square window around each cell."""
+def _window_mean(plane: Numbers, radius: int) -> Numbers:
+    """Means of (h, w) over the cells of the map in the square window around each cell."""
     side = (2 * radius + 1, 2 * radius + 1)
-    cells = np.ones(maps.shape[:2], dtype=np.float32)
     total, count = (
         cv2.boxFilter(one, -1, side, normalize=False, borderType=cv2.BORDER_CONSTANT)
-        for one in (maps, cells)
+        for one in (plane, np.ones_like(plane))
     )
-    share = 1 / np.asarray(count, dtype=np.float32)
-    return np.asarray(total * (share if maps.ndim == 2 else share[:, :, None]), dtype=np.float32)
+    return np.asarray(total / count, dtype=plane.dtype)

@@ -6,6 +6,7 @@ from torch import Tensor
 from boxmask.structures.checks import check_same_length
 
 CHECK_EVERY = 10  # iterations between two looks at the marginals
+TINY = 1e-100  # in double precision; two of them multiplied are still a number
 
 
 def sinkhorn(
@@ -19,7 +20,9 @@ def sinkhorn(
 ) -> Tensor:
     """Solves max Tr(Q^T S) + epsilon H(Q) with given masses of pixels and prototypes.
 
-    Works on logarithms, so that no similarity overflows, and on G independent problems at once.
+    Works on logarithms of both sides' factors, so that no similarity overflows, and on G independent
+    problems at once. Between two looks at the marginals the factors themselves are scaled, which
+    needs matrix products alone.
     Every pixel has the same mass. Adding a constant to a pixel's or to a prototype's similarities
     changes nothing.
 
@@ -52,24 +55,49 @@ def sinkhorn(
     check_same_length(similarity=similarity, valid=valid)
     if similarity.numel() == 0:
         return similarity.clone()
-    log_kernel = (similarity / epsilon).masked_fill(~valid[..., None], -torch.inf)
-    num_pixels = valid.sum(dim=1, keepdim=True).clamp(min=1).to(similarity.dtype)  # (G, 1)
-    log_mass = (marginals * num_pixels).log()  # (G, L)
-    pixel_side = torch.zeros_like(similarity[..., 0])  # (G, N)
-    prototype_side = torch.zeros_like(log_mass)
-    for iteration in range(1, max_iterations + 1):
-        scaled = log_kernel + pixel_side[..., None]
-        prototype_side = _finite(log_mass - scaled.logsumexp(dim=1))  # (G, L)
-        scaled = log_kernel + prototype_side[:, None]
-        pixel_side = _finite(-scaled.logsumexp(dim=2))  # (G, N)
-        if iteration % CHECK_EVERY == 0 and tolerance > 0:
-            mass = (log_kernel + prototype_side[:, None] + pixel_side[..., None]).exp().sum(dim=1)
-            wrong = (mass - log_mass.exp()).abs() / log_mass.exp()
+    log_kernel = (similarity.double() / epsilon).masked_fill(~valid[..., None], -torch.inf)
+    num_pixels = valid.sum(dim=1, keepdim=True).clamp(min=1)  # (G, 1)
+    mass = marginals.double() * num_pixels  # (G, L)
+    # The first step on logarithms: from then on no row sums to more than 1.
+    prototype_side = _finite(mass.log() - log_kernel.logsumexp(dim=1))  # (G, L)
+    pixel_side = _finite(-(log_kernel + prototype_side[:, None]).logsumexp(dim=2))  # (G, N)
+    done = 1
+    while done < max_iterations:
+        steps = min(CHECK_EVERY - done % CHECK_EVERY, max_iterations - done)
+        shares = _shares(log_kernel, pixel_side, prototype_side)
+        of_pixel, of_prototype = _scaled(shares, mass, steps)
+        pixel_side += of_pixel.log()
+        prototype_side += of_prototype.log()
+        done += steps
+        if tolerance > 0 and done < max_iterations:
+            found = (shares.mT @ of_pixel[..., None])[..., 0] * of_prototype  # (G, L)
+            wrong = (found - mass).abs() / mass.clamp(min=TINY)
             if bool((wrong * valid.any(dim=1, keepdim=True)).max() <= tolerance):
                 break
-    return (log_kernel + prototype_side[:, None] + pixel_side[..., None]).exp()
+    return _shares(log_kernel, pixel_side, prototype_side).to(similarity.dtype)
+
+
+def _shares(log_kernel: Tensor, pixel_side: Tensor, prototype_side: Tensor) -> Tensor:
+    """(G, N, L) from its logarithm and those of the factors of rows and columns."""
+    return (log_kernel + pixel_side[..., None] + prototype_side[:, None]).exp()
 
 
 def _finite(values: Tensor) -> Tensor:
     """Zero where a pixel or a problem does not exist, whose sum over nothing is infinite."""
-    return torch.where(values.isfinite(), values, 0.0)
+    return torch.where(values < torch.inf, values, 0.0)
+
+
+def _scaled(shares: Tensor, mass: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """A few steps from (G, N, L): factors of rows (G, N), sums 1, and of columns (G, L), sums mass.
+
+    A sum too small for its number moves its factor as far as numbers go; the next steps go on from
+    there.
+    """
+    of_pixel = torch.ones_like(shares[..., 0])
+    of_prototype = torch.ones_like(mass)
+    for _ in range(steps):
+        columns = (shares.mT @ of_pixel[..., None])[..., 0]
+        of_prototype = mass / columns.clamp(min=TINY)
+        rows = (shares @ of_prototype[..., None])[..., 0]
+        of_pixel = 1 / rows.clamp(min=TINY)
+    return of_pixel, of_prototype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -101,9 +102,29 @@ class MaskSamples:
         )
 
     def box_masks(self) -> Tensor:
-        """(K, h, w) bool, True in the cells of each box (see `box_sides`)."""
+        """(K, h, w) bool, True in the cells of each box (see `box_sides`); never change it."""
+        return self._box_masks
+
+    @cached_property
+    def _box_masks(self) -> Tensor:
         columns, rows = self.box_sides()
         return rows[:, :, None] & columns[:, None, :]
+
+    @cached_property
+    def fill_sums(self) -> tuple[Tensor, Tensor]:
+        """() sum of foreground scores, each 0..1, inside the boxes, and () number of their cells.
+
+        No graph.
+        """
+        inside = self.box_masks()
+        scores = self.logits.detach().float().sigmoid() * inside
+        return scores.sum(), inside.sum().float()
+
+    @property
+    def mean_fill(self) -> Tensor:
+        """() mean foreground score inside the boxes, 0..1: near 1 or 0 when masks collapse."""
+        fill, cells = self.fill_sums
+        return fill / cells.clamp(min=1)
 
 
 def centers_inside(centers: Tensor, low: Tensor, high: Tensor) -> Tensor:
