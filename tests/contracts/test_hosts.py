@@ -105,35 +105,41 @@ def test_frozen_outputs_spare_the_first_stages_and_change_nothing(name):
     torch.testing.assert_close(plain.mask_scores, spared.mask_scores)
 
 
+SIZES = ((160, 192), (192, 160), (224, 192), (128, 160), (64, 96), (96, 128), (32, 64), (256, 160))
+
+
 def test_map_parts_are_one_graph_for_all_sizes(name):
-    """What `--compile` compiles is traced whole, and twice at most: for one size, then for all."""
+    """What `--compile` compiles is traced whole, and twice at most; small maps go without."""
     torch._dynamo.reset()
     torch.manual_seed(0)
     detector = recipe_of(name).detector.build().eval()
     targets = [targets_of(*BOXES), targets_of(*OTHER)]
-    graphs = []
+    graphs: list[torch.fx.GraphModule] = []
+    traced: list[int] = []  # graphs after each size
 
     def backend(graph, inputs):
         graphs.append(graph)
         return graph.forward
 
     def masks():
-        with torch.no_grad():
-            found = [
-                masks_for_boxes(detector, detector(images, valid), targets).mask_scores
-                for images, valid in (pictures(), tuple(t.mT for t in pictures()))
-            ]
+        found = []
+        for size in SIZES:
+            generator = torch.Generator().manual_seed(0)
+            images = torch.rand(2, 3, *size, generator=generator)
+            valid = torch.ones(2, *size, dtype=torch.bool)
+            with torch.no_grad():
+                outputs = detector(images, valid)
+                found.append(masks_for_boxes(detector, outputs, targets).mask_scores)
+            traced.append(len(graphs))
         return found
 
     plain = masks()
-    for part in detector.map_parts:
-        part.compile(dynamic=True, fullgraph=True, backend=backend)
+    compile_parts(detector, fullgraph=True, backend=backend)
     for mask, compiled in zip(plain, masks(), strict=True):
         torch.testing.assert_close(mask, compiled)
-    first = len(graphs)
+    first = traced[len(SIZES) + 1]  # once for one size, then for all
     assert bool(first) == bool(detector.map_parts)  # equal parts share a graph
-    masks()
-    assert len(graphs) == first
+    assert set(traced[len(SIZES) + 1 :]) == {first}
     torch._dynamo.reset()
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from boxmask import ranks
 from boxmask.box_supervision.objective import Objective
@@ -136,14 +138,36 @@ class TrainingModule(pl.LightningModule):
         return batch.to(device, non_blocking=True)
 
 
-def compile_parts(detector: Detector) -> None:
+LEAST_SIDE = 5
+"""Rows and columns of a map below which a part runs uncompiled.
+
+Halved twice, such a map has one row, and the compiler takes each pattern of ones as a case of its
+own; it gives up after a few.
+"""
+
+
+def compile_parts(detector: Detector, **options: Any) -> None:
     """Compiles what makes maps of maps, in place; names in the state dict stay.
 
     Sizes are symbols, so pictures of many sizes share the code. What lists points and objects
     changes its shape with each batch and is left as it is.
+
+    Args:
+        detector: to be changed.
+        options: more arguments of `torch.compile`.
     """
     for part in detector.map_parts:
-        part.compile(dynamic=True)
+        plain = part.forward
+        compiled = torch.compile(plain, dynamic=True, **options)
+        part.forward = partial(_compiled_if_large, plain, compiled)
+
+
+def _compiled_if_large(
+    plain: Callable[..., Any], compiled: Callable[..., Any], *inputs: Any
+) -> Any:
+    maps = (one for one in tree_leaves(inputs) if isinstance(one, Tensor))
+    sizes = [side for one in maps for side in one.shape[-2:]]
+    return (compiled if min(sizes) >= LEAST_SIDE else plain)(*inputs)
 
 
 class RunningMeans:

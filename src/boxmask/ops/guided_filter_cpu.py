@@ -25,15 +25,18 @@ def guided_filter_cpu(colors: Map, mask: Map, *, radius: int, smoothness: float)
     Returns:
         (h, w) in 0..1.
     """
-    planes = list(cv2.split(colors))
+    planes = [np.ascontiguousarray(colors[:, :, channel]) for channel in range(3)]
     means, of_mask = [_window_mean(one, radius) for one in planes], _window_mean(mask, radius)
     covariance = [
         _window_mean(plane * mask, radius) - mean * of_mask
         for plane, mean in zip(planes, means, strict=True)
     ]
     rows = _inverse_spread(planes, radius, smoothness)
-    slopes = [sum(a * b for a, b in zip(row, covariance, strict=True)) for row in rows]
-    heights = of_mask - sum(slope * mean for slope, mean in zip(slopes, means, strict=True))
+    a, b, c = covariance
+    slopes = [row[0] * a + row[1] * b + row[2] * c for row in rows]
+    heights = of_mask.copy()
+    for slope, mean in zip(slopes, means, strict=True):
+        heights -= slope * mean
     found = _window_mean(heights, radius)
     for slope, plane in zip(slopes, planes, strict=True):
         found += _window_mean(slope, radius) * plane

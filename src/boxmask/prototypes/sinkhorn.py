@@ -20,9 +20,9 @@ def sinkhorn(
 ) -> Tensor:
     """Solves max Tr(Q^T S) + epsilon H(Q) with given masses of pixels and prototypes.
 
-    Works on logarithms of both sides' factors, so that no similarity overflows, and on G independent
-    problems at once. Between two looks at the marginals the factors themselves are scaled, which
-    needs matrix products alone.
+    Works on logarithms of both sides' factors, so that no similarity overflows, and on G
+    independent problems at once. Between two looks at the marginals the factors themselves are
+    scaled, which needs matrix products alone.
     Every pixel has the same mass. Adding a constant to a pixel's or to a prototype's similarities
     changes nothing.
 
