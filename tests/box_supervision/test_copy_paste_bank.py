@@ -60,10 +60,11 @@ def test_entries_are_copies():
     image, mask = torch.full((3, 8, 8), 0.5), torch.zeros(8, 8, dtype=torch.bool)
     mask[2:5, 1:4] = True
     images = torch.stack([image, torch.zeros(3, 8, 8), image * 0.5])
-    masks, sure = mask.repeat(3, 1, 1), torch.full((3, 8, 8), 0.8)
+    masks, sure = mask.repeat(4, 1, 1), torch.full((4, 8, 8), 0.8)
     masks[1] = False
-    index, labels = torch.tensor([0, 0, 2]), torch.full((3,), 2)
-    (first,), none, (second,) = cut_out(images, masks, sure, index, labels)
+    index, labels = torch.tensor([0, 0, 1, 2]), torch.full((4,), 2)
+    wanted = torch.tensor([True, True, False, True])
+    (first,), none, (second,) = cut_out(images, masks, sure, index, labels, wanted)
     assert none == ()
     images.zero_()
     masks.zero_()
@@ -81,7 +82,8 @@ def test_coarse_masks_are_cut_out_at_full_size():
     images, masks = torch.rand(2, 3, 24, 32), torch.rand(5, 6, 8) > 0.8
     scores, index = torch.rand(5, 6, 8), torch.tensor([0, 0, 1, 1, 1])
     labels = torch.arange(5)
-    found = [one for objects in cut_out(images, masks, scores, index, labels) for one in objects]
+    every = cut_out(images, masks, scores, index, labels, labels >= 0)
+    found = [one for objects in every for one in objects]
     assert [one.label for one in found] == [0, 1, 2, 3, 4]
     for row, one in enumerate(found):
         whole = F.interpolate(  # coarse cell i lies on pixel 4 i + 2
@@ -100,7 +102,7 @@ def test_coarse_masks_are_cut_out_at_full_size():
 def test_no_objects_to_cut_out():
     none = torch.zeros(0, dtype=torch.int64)
     maps = torch.zeros(0, 4, 4)
-    assert cut_out(torch.rand(2, 3, 8, 8), maps > 0, maps, none, none) == [(), ()]
+    assert cut_out(torch.rand(2, 3, 8, 8), maps > 0, maps, none, none, none > 0) == [(), ()]
 
 
 def test_draws_follow_the_cubed_scores():
@@ -218,6 +220,7 @@ def test_composition_equals_the_published_one():
     ((one,),) = cut_out(
         values["source_image"][None] / scale, mask[None], torch.ones(1, *mask.shape),
         torch.zeros(1, dtype=torch.int64), values["source_classes"][chosen : chosen + 1].long(),
+        torch.ones(1, dtype=torch.bool),
     )  # fmt: skip
     targets = Targets.from_boxes(values["boxes_xyxy"], values["classes"])
     size = tuple(mask.shape)

@@ -10,10 +10,16 @@ from references import assignment as reference
 
 
 def choose(images, instances, scores, per_image, **options):
+    """`images` of each point; objects that no point names belong to the last image named."""
+    image_of = dict(zip(instances, images, strict=True))
+    counts, image = [0] * (max(images, default=0) + 1), 0
+    for one in range(max(instances, default=-1) + 1):
+        image = image_of.get(one, image)
+        counts[image] += 1
     return best_of_each_object(
-        torch.tensor(images, dtype=torch.int64),
         torch.tensor(instances, dtype=torch.int64),
         torch.tensor(scores),
+        counts,
         per_image,
         **options,
     ).tolist()

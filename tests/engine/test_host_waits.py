@@ -30,10 +30,14 @@ INDEXING = {"aten::index.Tensor", "aten::index_put", "aten::index_put_", "aten::
 COPYING = {"tensor", "as_tensor", "new_tensor", "tolist", "cpu", "numpy", "cuda"}
 # Lists of edges or objects that only a CPU looks at, and what is on the host already.
 CPU_ALONE = {"ops/pairwise.py listed_sum", "ops/dynamic_mask.py three_layers",
+             "ops/guided_filter.py _near_parts", "ops/groups.py numbered_values",
              "box_supervision/pairwise_loss.py similar",
+             "box_supervision/collapse_guard_loss.py forward",
+             "box_supervision/copy_paste_bank.py _numbers",
              "box_supervision/copy_paste_bank.py _trimmed"}  # fmt: skip
-# Kornia makes two constants for each picture batch; the optimal transport asks whether it is done.
-MOST_WAITS = 20
+# For the positive points and those of them that train masks; and for the prototypes' pixels, their
+# classes, whether the optimal transport is done, and twice for the objects that are cut out.
+MOST_WAITS = {"boxinst": 2, "sim": 7}
 
 
 class _Operators(TorchDispatchMode):
@@ -114,7 +118,7 @@ def test_waits_are_few_and_grow_with_nothing(method):
         for size in ((2, 6), (5, 20))
     )
     assert small == large
-    assert 0 < sum(large.values()) <= MOST_WAITS
+    assert sum(large.values()) == MOST_WAITS[method], large
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -139,4 +143,4 @@ def test_waits_on_a_gpu(method, recwarn):
             step.objective.update(context)
             torch.cuda.set_sync_debug_mode("default")
         counts.append(len([w for w in recwarn if "synchronizing" in str(w.message)]))
-    assert max(counts) <= MOST_WAITS
+    assert max(counts) <= MOST_WAITS[method]

@@ -154,7 +154,12 @@ def _chosen_objects(values: StoredValues, scale: float) -> list[CutOut]:
     masks = masks[chosen] > 0
     sure = torch.ones_like(masks, dtype=torch.float32)
     (found,) = cut_out(
-        source[None] / scale, masks, sure, torch.zeros_like(chosen), labels[chosen].long()
+        source[None] / scale,
+        masks,
+        sure,
+        torch.zeros_like(chosen),
+        labels[chosen].long(),
+        torch.ones_like(chosen, dtype=torch.bool),
     )
     return list(found)
 

@@ -132,9 +132,14 @@ class CopyPasteBank(nn.Module):
 
 
 def cut_out(
-    images: Tensor, masks: Tensor, scores: Tensor, image_index: Tensor, labels: Tensor
+    images: Tensor,
+    masks: Tensor,
+    scores: Tensor,
+    image_index: Tensor,
+    labels: Tensor,
+    wanted: Tensor,
 ) -> list[tuple[CutOut, ...]]:
-    """Cuts objects out of a batch; the host waits three times, however many there are.
+    """Cuts objects out of a batch; the host waits twice, however many there are.
 
     Args:
         images: (B, 3, H, W) RGB in 0..1.
@@ -142,6 +147,7 @@ def cut_out(
         scores: (N, h, w) in 0..1, how sure each cell is.
         image_index: (N,) image of each object, not decreasing.
         labels: (N,) class of each.
+        wanted: (N,) bool, the objects to cut out.
 
     Returns:
         The objects of each image, in their order; those with an empty mask are left out.
@@ -149,29 +155,40 @@ def cut_out(
     found: list[list[CutOut]] = [[] for _ in images]
     stride = images.shape[-1] // masks.shape[-1]
     hulls = boxes_of_masks(masks).long() * stride
-    table = torch.cat([image_index[:, None], labels[:, None], hulls], dim=1).tolist()
+    columns = [wanted[:, None].long(), image_index[:, None], labels[:, None], hulls]
+    table = torch.cat(columns, dim=1).tolist()
+    rows = [row for row, (taken, *_) in enumerate(table) if taken]
+    if not rows:
+        return [()] * len(images)
     pieces: list[Tensor] = []
     means: list[Tensor] = []
-    for image, group in itertools.groupby(range(len(table)), key=lambda row: table[row][0]):
-        rows = list(group)
-        here = slice(rows[0], rows[-1] + 1)
-        fine = aligned_upsample(masks[here, None].float(), stride)[:, 0] > 0.5  # (n, H, W)
-        sure = aligned_upsample(scores[here, None].float(), stride)[:, 0]
+    for image, group in itertools.groupby(rows, key=lambda row: table[row][1]):
+        here = list(group)
+        cells, sure = (torch.stack([one[row] for row in here]).float() for one in (masks, scores))
+        fine = aligned_upsample(cells[:, None], stride)[:, 0] > 0.5  # (n, H, W)
+        sure = aligned_upsample(sure[:, None], stride)[:, 0]
         means.append((sure * fine).sum(dim=(1, 2)) / (fine.sum(dim=(1, 2)) + 1))
         colors = (images[image] * 255).round().to(torch.uint8)
-        for mask, row in zip(fine, rows, strict=True):
-            x1, y1, x2, y2 = table[row][2:]
+        for mask, row in zip(fine, here, strict=True):
+            x1, y1, x2, y2 = table[row][3:]
             pieces += [mask[None, y1:y2, x1:x2].to(torch.uint8), colors[:, y1:y2, x1:x2]]
-    if not pieces:
-        return [()] * len(images)
+    pieces.append(torch.cat(means).view(torch.uint8))  # the bytes of these numbers
     flat = torch.cat([piece.flatten() for piece in pieces]).cpu()
-    crops = iter(flat.split([piece.numel() for piece in pieces]))
-    for (image, label, *hull), score in zip(table, torch.cat(means).tolist(), strict=True):
-        size = (hull[3] - hull[1], hull[2] - hull[0])
-        mask, picture = next(crops).view(size).bool(), next(crops).view(3, *size)
+    *crops, sums = flat.split([piece.numel() for piece in pieces])
+    crops_and_quality = zip(rows, crops[::2], crops[1::2], _numbers(sums), strict=True)
+    for row, mask, picture, score in crops_and_quality:
+        _, image, label, x1, y1, x2, y2 = table[row]
         if mask.numel():
-            found[image].append(_trimmed(mask, picture, (hull[0], hull[1]), label, score))
+            size = (y2 - y1, x2 - x1)
+            found[image].append(
+                _trimmed(mask.view(size).bool(), picture.view(3, *size), (x1, y1), label, score)
+            )
     return [tuple(objects) for objects in found]
+
+
+def _numbers(raw: Tensor) -> list[float]:
+    """Of their bytes, which are on the host; a copy begins where a number may begin."""
+    return raw.clone().view(torch.float32).tolist()
 
 
 def _trimmed(

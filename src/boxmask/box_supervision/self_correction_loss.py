@@ -21,6 +21,7 @@ from boxmask.box_supervision.self_correction import (
 )
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero, nothing
 from boxmask.ops.boxes import outside_boxes, paired_iou
+from boxmask.ops.groups import numbered_values
 from boxmask.ops.masks import aligned_upsample, boxes_of_masks
 from boxmask.ops.owners import claimed_by_others, highest_scores
 from boxmask.ops.waitless import numbered
@@ -185,9 +186,7 @@ class SelfCorrectionLoss(WeakLoss):
         targets = context.batch.targets
         labels = torch.cat([t.labels for t in targets])
         image_index = numbered([len(t) for t in targets], labels.device)
-        pairs, pair_of = (image_index * self.settings.num_classes + labels).unique(
-            return_inverse=True
-        )
+        pairs, pair_of = numbered_values(image_index * self.settings.num_classes + labels)
         weights = positive_weights(
             teacher.predicted_boxes,
             teacher.boxes,
@@ -279,13 +278,13 @@ class SelfCorrectionLoss(WeakLoss):
         fresh = torch.ones(len(batch), dtype=torch.bool, device=usable.device)
         for image in self._pasted:
             fresh[image] = False
-        rows = (usable & fresh[correction.image_index]).nonzero().squeeze(-1)
         found = cut_out(
             batch.images,
-            correction.masks.foreground[rows],
-            correction.masks.scores[rows],
-            correction.image_index[rows],
-            correction.labels[rows],
+            correction.masks.foreground,
+            correction.masks.scores,
+            correction.image_index,
+            correction.labels,
+            usable & fresh[correction.image_index],
         )
         for objects in found:
             bank.remember(objects)

@@ -216,7 +216,10 @@ class CondInstHeads(nn.Module):
         points = point_targets(outputs.points.grid, targets, self.settings.fcos)
         scores = self._scores(outputs.points, points.image_index, points.position)
         kept = best_of_each_object(
-            points.image_index, points.instance_index, scores, self.settings.samples_per_image
+            points.instance_index,
+            scores,
+            [len(one) for one in targets],
+            self.settings.samples_per_image,
         )
         return SampleAssignment.of(
             points.position[kept], points.image_index[kept], points.instance_index[kept],
@@ -241,7 +244,11 @@ class CondInstHeads(nn.Module):
         image_index, position, instance = map(torch.cat, (images, positions, instances))
         scores = self._scores(outputs.points, image_index, position)
         kept = best_of_each_object(
-            image_index, instance, scores, self.settings.samples_per_image, cap_objects=False
+            instance,
+            scores,
+            [len(one) for one in targets],
+            self.settings.samples_per_image,
+            cap_objects=False,
         )
         return SampleAssignment.of(position[kept], image_index[kept], instance[kept], targets, None)
 

@@ -1,5 +1,6 @@
 """Mask features that all objects of an image share."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -118,22 +119,34 @@ def gather_patches(maps: Sequence[Tensor], image_index: Tensor, position: Tensor
     Returns:
         (K, C * 9) in the order of a convolution's weights.
     """
-    channels = maps[0].shape[1]
-    sizes = [level.shape[-2] * level.shape[-1] for level in maps]
-    level_of = numbered(sizes, position.device)[position]  # (K,)
-    order = level_of.argsort(stable=True)
-    counts = torch.stack([(level_of == index).sum() for index in range(len(maps))])
-    patches, offset = [], 0
-    for level, here in zip(maps, order.split(counts.tolist()), strict=True):
-        height, width = level.shape[-2:]
-        padded = F.pad(level, (1, 1, 1, 1))
-        rows = padded.permute(0, 2, 3, 1).reshape(-1, channels)  # (B * (h + 2) * (w + 2), C)
-        local = position[here] - offset
-        corner = (image_index[here] * (height + 2) + local // width) * (width + 2) + local % width
-        steps = torch.arange(3, device=level.device)
-        window = (steps[:, None] * (width + 2) + steps).flatten()  # (9,)
-        # Not rows[...], whose gradient is summed in another order each time on several cores.
-        found = F.embedding(corner[:, None] + window, rows)  # (k, 9, C)
-        patches.append(found.transpose(1, 2).flatten(1))
-        offset += height * width
-    return torch.cat(patches)[order.argsort()]
+    channels, device = maps[0].shape[1], position.device
+    sizes = [(level.shape[-2], level.shape[-1]) for level in maps]
+    level_of = numbered([height * width for height, width in sizes], device)[position]  # (K,)
+    # Of each level: its first point and its first row below, its rows a picture, and its width.
+    table, point, row = [], 0, 0
+    for height, width in sizes:
+        table.append((point, row, (height + 2) * (width + 2), width))
+        point += height * width
+        row += len(maps[0]) * (height + 2) * (width + 2)
+    first_point, first_row, rows_a_picture, width = (
+        _of_each(values, level_of) for values in zip(*table, strict=True)
+    )
+    local = position - first_point
+    corner = first_row + image_index * rows_a_picture
+    corner += local // width * (width + 2) + local % width
+    steps = torch.arange(3, device=device)
+    windows = steps[:, None] * (width + 2)[:, None, None] + steps  # (K, 3, 3)
+    rows = torch.cat(
+        [F.pad(one, (1, 1, 1, 1)).permute(0, 2, 3, 1).reshape(-1, channels) for one in maps]
+    )
+    # Not rows[...], whose gradient is summed in another order each time on several cores.
+    found = F.embedding(corner[:, None] + windows.flatten(1), rows)  # (K, 9, C)
+    return found.transpose(1, 2).flatten(1)
+
+
+def _of_each(values: Sequence[int], index: Tensor) -> Tensor:
+    """`values[index]` of a few numbers that the host knows, with no wait for a copy of them."""
+    found = torch.full_like(index, values[0])
+    for place, (before, value) in enumerate(itertools.pairwise(values), start=1):
+        found += (index >= place) * (value - before)
+    return found

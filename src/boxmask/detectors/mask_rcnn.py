@@ -152,9 +152,9 @@ class MaskRCNN(Detector):
         drawn = self.region_head.draw(outputs.anchors.proposals, targets)
         position = (drawn.categories > 0).nonzero().squeeze(-1)
         kept = best_of_each_object(
-            drawn.image_index[position],
             drawn.instance_index[position],
             torch.rand(len(position), device=position.device),
+            [len(one) for one in targets],
             self.settings.samples_per_image,
         )
         return _sample_assignment(position[kept], drawn, targets)

@@ -1,53 +1,55 @@
 """Which positive points train a mask: a few good ones of each object, never too many."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from boxmask.detectors.fcos import SIZE_RANGES
 from boxmask.ops.points import PointGrid
-from boxmask.ops.waitless import constants
+from boxmask.ops.waitless import constants, numbered
 
 
 def best_of_each_object(
-    image_index: Tensor,
     instance_index: Tensor,
     scores: Tensor,
+    counts: Sequence[int],
     per_image: int,
     *,
     cap_objects: bool = True,
 ) -> Tensor:
     """The points with the best scores of each object, shared out evenly within an image.
 
-    Each object keeps max(per_image // objects of its image, 1) points. Where an image has more
-    objects than `per_image`, as many of them are drawn at random, so that a crowd of hundreds
-    costs no more than a few objects.
+    Each object keeps max(per_image // objects of its image, 1) points; objects without points do
+    not count. Where an image has more objects than `per_image`, as many of them are drawn at
+    random, so that a crowd of hundreds costs no more than a few objects.
 
     Args:
-        image_index: (M,) image of each point.
-        instance_index: (M,) object of each point, over the whole batch.
+        instance_index: (M,) object of each point, over the whole batch, image after image.
         scores: (M,) the higher the better.
+        counts: number of objects of each image.
         per_image: points to keep of an image.
         cap_objects: draw objects at random where there are more than `per_image`; else keep all.
 
     Returns:
-        (K,) int64 indices into the points, in order of image and object.
+        (K,) int64 indices into the points, in order of object, the best first. The host waits for
+        K, and for nothing else.
 
     Source: published BoxInst code, 64 points an image; the cap on objects is ours.
     """
-    if len(scores) == 0:
-        return instance_index.new_zeros(0)
-    objects, inverse = instance_index.unique(return_inverse=True)  # sorted, so image by image
-    object_image = torch.zeros_like(objects).scatter_(0, inverse, image_index)  # not decreasing
-    first = torch.searchsorted(object_image, object_image)
-    past = torch.searchsorted(object_image, object_image, right=True)
-    share = (per_image // (past - first)).clamp(min=1)  # (objects,)
+    device = scores.device
+    image_of = numbered(counts, device)  # (N,)
+    pointed = torch.zeros(len(image_of), dtype=torch.bool, device=device)
+    pointed.index_fill_(0, instance_index, True)
+    objects = torch.zeros(len(counts), dtype=torch.int64, device=device)
+    objects.index_add_(0, image_of, pointed.long())
+    share = (per_image // objects.clamp(min=1)).clamp(min=1)[image_of]  # (N,)
     if cap_objects:
-        lot = torch.rand(len(objects), device=scores.device)
-        rank = _rank_within(object_image, lot)
-        share = torch.where(rank < per_image, share, 0)
-    rank = _rank_within(inverse, -scores)
-    kept = (rank < share[inverse]).nonzero().squeeze(-1)
-    return kept[torch.argsort(inverse[kept] * 1.0 + rank[kept] / (rank.max() + 1.0))]
+        lot = torch.rand(len(image_of), device=device) + ~pointed  # those without points are last
+        share = torch.where(_rank_within(image_of, lot) < per_image, share, 0)
+    rank = _rank_within(instance_index, -scores)
+    kept = (rank < share[instance_index]).nonzero().squeeze(-1)
+    return kept[torch.argsort(instance_index[kept] * per_image + rank[kept])]
 
 
 def _rank_within(group: Tensor, key: Tensor) -> Tensor:

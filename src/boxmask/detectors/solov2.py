@@ -163,7 +163,10 @@ class SOLOv2(Detector):
         cells = cell_targets(self.settings.grid, targets, outputs.image_size)
         scores = best_class_scores(outputs, cells.image_index, cells.position)
         kept = best_of_each_object(
-            cells.image_index, cells.instance_index, scores, self.settings.samples_per_image
+            cells.instance_index,
+            scores,
+            [len(one) for one in targets],
+            self.settings.samples_per_image,
         )
         return SampleAssignment.of(
             cells.position[kept], cells.image_index[kept], cells.instance_index[kept],
@@ -179,7 +182,11 @@ class SOLOv2(Detector):
         )
         scores = best_class_scores(outputs, image_index, position)
         kept = best_of_each_object(
-            image_index, instance, scores, self.settings.samples_per_image, cap_objects=False
+            instance,
+            scores,
+            [len(one) for one in targets],
+            self.settings.samples_per_image,
+            cap_objects=False,
         )
         return SampleAssignment.of(position[kept], image_index[kept], instance[kept], targets, None)
 

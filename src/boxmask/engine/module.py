@@ -145,6 +145,8 @@ Halved twice, such a map has one row, and the compiler takes each pattern of one
 own; it gives up after a few.
 """
 
+CODES_OF_PART = 4  # with and without a graph, of one size and of all
+
 
 def compile_parts(detector: Detector, **options: Any) -> None:
     """Compiles what makes maps of maps, in place; names in the state dict stay.
@@ -156,7 +158,10 @@ def compile_parts(detector: Detector, **options: Any) -> None:
         detector: to be changed.
         options: more arguments of `torch.compile`.
     """
-    for part in detector.map_parts:
+    parts = detector.map_parts
+    # What is compiled is counted for all parts together, as if one had changed its mind so often.
+    torch._dynamo.config.recompile_limit += CODES_OF_PART * len(parts)
+    for part in parts:
         plain = part.forward
         compiled = torch.compile(plain, dynamic=True, **options)
         part.forward = partial(_compiled_if_large, plain, compiled)
