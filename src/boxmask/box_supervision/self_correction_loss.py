@@ -209,13 +209,8 @@ class SelfCorrectionLoss(WeakLoss):
             semantic = cosines - self.levels.middle[labels][:, None, None]
         fused = fuse(semantic, instance, self.bank.seen[labels], settings)
         claimed = self._claimed(instance * inside, pair_of, len(pairs))
-        own, scores = inside & ~claimed, fused
-        if settings.colors:
-            lab = context.lab(context.batch.images.shape[-1] // fused.shape[-1])
-            scores = ask_colors(scores, own, outside, image_index, lab, context.batch)
-        colored = scores
-        if settings.refine_radius:
-            scores = refine(scores, own, image_index, context.batch, settings)
+        own = inside & ~claimed
+        colored, scores = self._seen_in_color(fused, own, outside, image_index, context)
         return Correction(
             masks=pseudo_masks(scores, instance, inside, claimed, settings),
             instance=instance,
@@ -294,6 +289,24 @@ class SelfCorrectionLoss(WeakLoss):
         if not self.settings.pseudo.exclusive:
             return torch.zeros_like(scores, dtype=torch.bool)
         return claimed_by_others(scores, highest_scores(scores, group, num_groups)[group])
+
+    def _seen_in_color(
+        self,
+        fused: Tensor,
+        own: Tensor,
+        outside: Tensor,
+        image_index: Tensor,
+        context: LossContext,
+    ) -> tuple[Tensor, Tensor]:
+        """The fused maps (N, h, w) asked for colours, and these drawn to borders, if so set."""
+        settings, batch = self.settings.pseudo, context.batch
+        colored = fused
+        if settings.colors:
+            lab = context.lab(batch.images.shape[-1] // fused.shape[-1])
+            colored = ask_colors(fused, own, outside, image_index, lab, batch)
+        if not settings.refine_radius:
+            return colored, colored
+        return colored, refine(colored, own, image_index, batch, settings)
 
     def _cosines(self, teacher: MaskSamples, pairs: Tensor) -> Tensor:
         """(G, h, w) cosines of G pairs of image and class, image * classes + class."""
