@@ -1,0 +1,107 @@
+"""Training steps whose tensors are on a GPU: none mixes devices, though there is no GPU."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from absent_gpu import absent_gpu, move
+from boxmask.benchmark.settings import StepCase
+from boxmask.benchmark.whole_steps import drawn_batch
+from boxmask.box_supervision.copy_paste_bank import CutOut
+from boxmask.box_supervision.correction_steps import correction_steps, self_correction_of
+from boxmask.detectors.given_boxes import masks_for_boxes
+from boxmask.engine.teacher import MovingAverage
+from boxmask.engine.training_step import TrainingStep
+from boxmask.ops import dynamic_mask, pairwise
+from boxmask.recipes.models import build_recipe
+from boxmask.structures import Batch
+
+CASE = StepCase(batch=2, size=(96, 128), num_objects=3)
+
+
+def without_layers(rows: Tensor, layers: tuple[Tensor, ...], image_index: Tensor) -> Tensor:
+    """Stands for the head's kernel, which only a GPU can run."""
+    assert all(one.device == rows.device for one in (*layers, image_index))
+    return rows.new_zeros(len(image_index), rows.shape[2]) + rows.sum()
+
+
+def one_object() -> CutOut:
+    return CutOut(
+        picture=torch.zeros((3, 8, 8), dtype=torch.uint8),
+        mask=torch.ones((8, 8), dtype=torch.bool),
+        corner=(4, 4), label=1, score=0.9,
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_kernels(monkeypatch):
+    monkeypatch.setattr(pairwise, "fused_kernels_run", lambda device: False)
+    monkeypatch.setattr(dynamic_mask, "three_layers", without_layers)
+
+
+@pytest.mark.parametrize("method", ["boxinst", "sim", "full"])
+def test_a_step_mixes_no_devices(method):
+    recipe = build_recipe("condinst-lite0", method, 6, pretrained=False)
+    step = TrainingStep(recipe.detector.build(), recipe.build_objective(total_steps=100)).train()
+    average = MovingAverage(step.detector, recipe.average_decay)
+    correction = self_correction_of(step.objective)
+    if correction is not None:
+        assert correction.paste_bank is not None
+        settings = replace(correction.paste_bank.settings, least_side=0.0)
+        correction.paste_bank.settings = settings
+        for _ in range(settings.capacity):
+            correction.paste_bank.remember((one_object(), one_object()))
+    batch = drawn_batch(CASE, seed=0)
+    if method == "full":
+        batch = with_masks(batch)
+    with absent_gpu() as device:
+        move(step, device)
+        move(average, device)
+        batch = batch.to(device)
+        for progress in (0.1, 0.5, 0.9):
+            losses, context = step(batch, progress, average.model)
+            with_a_mask = any(one.masks is not None for one in context.batch.targets)
+            assert with_a_mask == (method == "full" or (method == "sim" and progress == 0.5))
+            average.update(step.detector)
+            step.objective.update(context)
+            told = {**losses, **step.objective.report(), "fill": context.student.mean_fill}
+            assert {one.device.type for one in told.values()} == {"cuda"}
+
+
+def test_finding_labelling_and_explaining_mix_no_devices():
+    recipe = build_recipe("condinst-lite0", "sim", 6, pretrained=False)
+    detector, objective = recipe.detector.build().eval(), recipe.build_objective(total_steps=100)
+    correction = self_correction_of(objective)
+    assert correction is not None
+    with absent_gpu() as device, torch.no_grad():
+        move(detector, device)
+        move(objective, device)
+        batch = drawn_batch(CASE, seed=0).to(device)
+        outputs = detector(batch.images, batch.valid)
+        found = detector.detections(outputs, batch.image_sizes)
+        assert {one.mask_scores.device.type for one in found} == {"cuda"}
+        given = masks_for_boxes(detector, outputs, batch.targets)
+        assert given.mask_scores.device.type == "cuda"
+        assignment = detector.assign_every_box(outputs, batch.targets)
+        steps = correction_steps(correction, batch, detector.mask_samples(outputs, assignment))
+        assert steps.correction.masks.foreground.device.type == "cuda"
+
+
+def with_masks(batch: Batch) -> Batch:
+    height, width = batch.images.shape[-2:]
+    targets = [
+        replace(
+            one,
+            masks=torch.zeros(len(one), height, width, dtype=torch.bool),
+            trusted=torch.ones(len(one), dtype=torch.bool),
+        )
+        for one in batch.targets
+    ]
+    return replace(batch, targets=tuple(targets))
+
+
+def test_what_mixes_devices_fails():
+    with absent_gpu() as device, pytest.raises(RuntimeError, match="same device"):
+        torch.zeros(3, device=device) + torch.zeros(3)
