@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from boxmask.api.train import TrainedRun
+from boxmask.benchmark.challenge_pictures import PER_CONDITION
 from boxmask.benchmark.challenges import (
     LOOKS,
     Condition,
@@ -19,7 +20,9 @@ from boxmask.benchmark.challenges import (
 from boxmask.benchmark.run_list import RunSteps
 from boxmask.benchmark.settings import VARIANTS, ChallengeSettings
 from boxmask.data.folder import read_data
+from boxmask.engine.run_folder import RunFolder
 from boxmask.errors import UserError
+from tiny_model import make_run
 
 
 def small(folder, **changes):
@@ -196,3 +199,31 @@ def test_settings_out_of_range_are_named(changes, text):
 
 def test_values_given_twice_count_once():
     assert ChallengeSettings(seeds=(1, 0, 1)).seeds == (1, 0)
+
+
+class TinyRuns(FakeSteps):
+    """Runs that keep weights, which have learned nothing."""
+
+    def train(self, data, *, out, say, **options):
+        run = super().train(data, out=out, say=say, **options)
+        make_run(out, data)
+        RunFolder(root=out).write_arguments({"data": str(data), **options})
+        return run
+
+
+def test_pictures_show_the_hard_ends(tmp_path):
+    settings = small(tmp_path, seeds=(0,), num_val=4, variants=("sim", "boxinst"))
+    said = []
+    measure(settings, say=said.append, steps=TinyRuns().steps)
+    assert said[-1] == f"pictures {tmp_path / 'challenges.jpg'}"
+    labelled = sorted(folder.name for folder in (tmp_path / "labels").iterdir())
+    assert labelled == [
+        "camouflage-1-boxinst-0", "camouflage-1-sim-0",
+        "crowding-0.5-boxinst-0", "crowding-0.5-sim-0",
+    ]  # fmt: skip
+    with Image.open(tmp_path / "challenges.jpg") as sheet:
+        columns, rows = 2 * PER_CONDITION, 4
+        assert sheet.width / sheet.height == pytest.approx(columns / rows, rel=0.2)
+    before = (tmp_path / "labels" / labelled[0] / "report.csv").stat().st_mtime_ns
+    report(settings, say=silent)  # labels are there
+    assert (tmp_path / "labels" / labelled[0] / "report.csv").stat().st_mtime_ns == before

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from boxmask.api.val import without_nan
+from boxmask.benchmark.challenge_pictures import draw_challenge_pictures
 from boxmask.benchmark.run_list import (
     ListedRun,
     Metrics,
@@ -99,7 +100,7 @@ def measure(
 
 
 def report(settings: ChallengeSettings | None = None, *, say: Say = print) -> str:
-    """Writes `table.md`, `results.json` and `challenges.png` of the runs that are finished.
+    """Writes `table.md`, `results.json`, `challenges.png` and `challenges.jpg` of finished runs.
 
     Args:
         settings: what was trained.
@@ -128,7 +129,37 @@ def report(settings: ChallengeSettings | None = None, *, say: Say = print) -> st
     note = f"{len(found)} of {len(runs)} runs; mean and standard deviation over seeds"
     plot = plot_dials(_panels(found, settings), note, settings.out / "challenges.png")
     say(f"\n{text}\n\nplot {plot}")
+    if pictures := _draw_pictures(found, settings):
+        say(f"pictures {pictures}")
     return text
+
+
+def _draw_pictures(
+    found: Mapping[ChallengeRun, Metrics], settings: ChallengeSettings
+) -> Path | None:
+    """`challenges.jpg`: the hard ends of both dials, first seed, where its runs are finished."""
+    hardest = [Condition(**{dial: float(max(getattr(settings, dial)))}) for dial in DIALS]
+    chosen = [one for one in settings.chosen_variants if one.name in METHODS]
+    wanted = {
+        variant.title: [
+            ChallengeRun(condition=condition, variant=variant, seed=settings.seeds[0])
+            for condition in hardest
+        ]
+        for variant in chosen
+    }
+    folders = {
+        title: [_listed(run, settings).folder for run in runs] for title, runs in wanted.items()
+    }
+    finished = all(run in found for runs in wanted.values() for run in runs)
+    kept = all(any(one.glob("weights/*")) for some in folders.values() for one in some)
+    if not (chosen and finished and kept):
+        return None
+    return draw_challenge_pictures(
+        folders,
+        [_data_folder(condition, settings) for condition in hardest],
+        settings.out / "labels",
+        settings.out / "challenges.jpg",
+    )
 
 
 def conditions(settings: ChallengeSettings) -> list[Condition]:

@@ -1,0 +1,67 @@
+"""What the scores of the challenges look like: given boxes, masks of each method, true masks."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boxmask.api.label import label
+from boxmask.data.folder import read_data
+from boxmask.data.masks import decode_segmentation
+from boxmask.data.pictures import read_picture
+from boxmask.data.records import ImageRecord
+from boxmask.visualization.contact_sheet import contact_sheet, save_picture
+from boxmask.visualization.draw import DrawStyle, draw_boxes, draw_masks
+
+PER_CONDITION = 3  # pictures
+_STYLE = DrawStyle(boxes=False, max_labels=0, least_side=256)
+_BOXES = DrawStyle(max_labels=0, least_side=256)
+
+Picture = NDArray[np.uint8]
+
+
+def draw_challenge_pictures(
+    runs: Mapping[str, Sequence[Path]], data: Sequence[Path], folder: Path, file: Path
+) -> Path:
+    """Draws a row of given boxes, a row for each method, and one of true masks.
+
+    Masks are those that `boxmask label` gives to val pictures.
+
+    Args:
+        runs: for each method, by title, a run folder for each of `data`.
+        data: data sets; the first pictures of their val splits are columns.
+        folder: where labelled data sets are kept; what is there is used again.
+        file: the picture to write.
+    """
+    rows: dict[str, list[Picture]] = {"boxes": [], **{title: [] for title in runs}, "truth": []}
+    for place, one in enumerate(data):
+        truth = read_data(one)
+        records = truth.splits["val"].records[:PER_CONDITION]
+        names = truth.class_names
+        for record in records:
+            picture = read_picture(record.path)
+            rows["boxes"].append(
+                draw_boxes(picture, record.boxes, record.labels, names, style=_BOXES)
+            )
+        rows["truth"] += [_drawn(record, names) for record in records]
+        for title, folders in runs.items():
+            labelled = folder / folders[place].name
+            if not labelled.is_dir():
+                label(one, folders[place], split="val", out=labelled, say=_say_nothing)
+            found = read_data(labelled).splits["val"].records[:PER_CONDITION]
+            rows[title] += [_drawn(record, names) for record in found]
+    pictures = [picture for row in rows.values() for picture in row]
+    columns = PER_CONDITION * len(data)
+    titles = [title for title, row in rows.items() for _ in row]
+    return save_picture(file, contact_sheet(pictures, titles, columns=columns, cell=(180, 180)))
+
+
+def _drawn(record: ImageRecord, names: Sequence[str]) -> Picture:
+    masks = [decode_segmentation(one, record.image_size) for one in record.segmentations]
+    picture = read_picture(record.path)
+    return draw_masks(picture, record.boxes, masks, record.labels, names, style=_STYLE)
+
+
+def _say_nothing(line: str) -> None:
+    """Takes the lines of the labelling."""
