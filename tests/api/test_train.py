@@ -257,10 +257,10 @@ def test_compiled_parts_train_like_plain_ones(shapes, tmp_path):
 
 
 def test_a_failed_compilation_says_what_to_do(shapes, tmp_path, monkeypatch):
-    def fail(self, **options):
+    def fail(part, **options):
         raise BackendCompilerFailed("inductor", RuntimeError("no compiler"), None)
 
-    monkeypatch.setattr(torch.nn.Module, "compile", fail)
+    monkeypatch.setattr(torch, "compile", fail)
     with pytest.raises(UserError, match="could not be compiled") as error:
         train(shapes, say=silent, epochs=1, compile=True, out=tmp_path / "run", **TINY)
     assert "--compile" in error.value.fix
