@@ -155,8 +155,9 @@ def _in_threads(work: Callable[[int, slice], None], shares: list[tuple[int, slic
         for image, part in shares:
             work(image, part)
         return
-    pool = _pool(threads, os.getpid())
-    waiting: list[Future[None]] = [pool.submit(work, image, part) for image, part in shares]
+    pool = _pool(threads - 1, os.getpid())
+    waiting: list[Future[None]] = [pool.submit(work, *share) for share in shares[1:]]
+    work(*shares[0])  # this thread would only wait
     for one in waiting:
         one.result()
 
