@@ -151,7 +151,7 @@ def _shares(counts: Sequence[int], threads: int) -> list[tuple[int, slice]]:
 def _in_threads(work: Callable[[int, slice], None], shares: list[tuple[int, slice]]) -> None:
     """Does all shares; the compiled code lets other threads run."""
     threads = torch.get_num_threads()
-    if threads == 1 or len(shares) == 1:
+    if threads == 1 or len(shares) <= 1:
         for image, part in shares:
             work(image, part)
         return
