@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from boxmask.ops.waitless import constants
+
 LISTED = 12  # entries of a list whose length only the device knows
 CHOSEN = 2  # entries that a bool mask picks
 
@@ -30,10 +32,20 @@ class _Answers(TorchDispatchMode):
             return _places(args[1], LISTED, 1)[:, 0]
         if name == "aten::unique_dim":
             return _different(args[0], args[1])
+        if "_foreach_" in name:
+            _check_devices([one for many in args if isinstance(many, list) for one in many])
         if name in ("aten::index.Tensor", "aten::index_put_", "aten::_index_put_impl_"):
+            known = [index for index in args[1] if index is not None]
+            _check_devices([args[0], *(one for one in known if one.device.type != "cpu")])
             indices = [_numbers(index) for index in args[1]]
             args = (args[0], [one for index in indices for one in index], *args[2:])
         return func(*args, **kwargs)
+
+
+def _check_devices(tensors: list[Tensor]) -> None:
+    """What these operators ask for and tensors without values do not."""
+    if len({one.device for one in tensors}) > 1:
+        raise RuntimeError(f"not on the same device: {[one.device for one in tensors]}")
 
 
 def _numbers(index: Tensor | None) -> list[Tensor | None]:
@@ -59,8 +71,12 @@ def _places(mask: Tensor, most: int, dimensions: int) -> Tensor:
 @contextlib.contextmanager
 def absent_gpu() -> Iterator[torch.device]:
     """Within it, `cuda` is a device that computes nothing."""
-    with FakeTensorMode(allow_non_fake_inputs=True), _Answers():
-        yield torch.device("cuda")
+    constants.cache_clear()
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), _Answers():
+            yield torch.device("cuda")
+    finally:
+        constants.cache_clear()  # those made within have no values
 
 
 def move(module: nn.Module, device: torch.device) -> None:

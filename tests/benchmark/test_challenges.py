@@ -6,17 +6,9 @@ import pytest
 from PIL import Image
 
 from boxmask.api.train import TrainedRun
+from boxmask.benchmark.challenge_list import Condition, challenge_runs, conditions, draw_data
 from boxmask.benchmark.challenge_pictures import PER_CONDITION
-from boxmask.benchmark.challenges import (
-    LOOKS,
-    Condition,
-    challenge_runs,
-    conditions,
-    draw_data,
-    measure,
-    report,
-    tables,
-)
+from boxmask.benchmark.challenges import LOOKS, measure, report, tables
 from boxmask.benchmark.run_list import RunSteps
 from boxmask.benchmark.settings import VARIANTS, ChallengeSettings
 from boxmask.data.folder import read_data
@@ -211,8 +203,9 @@ class TinyRuns(FakeSteps):
         return run
 
 
-def test_pictures_show_the_hard_ends(tmp_path):
-    settings = small(tmp_path, seeds=(0,), num_val=4, variants=("sim", "boxinst"))
+@pytest.mark.parametrize("num_val", [1, 4])
+def test_pictures_show_the_hard_ends(tmp_path, num_val):
+    settings = small(tmp_path, seeds=(0,), num_val=num_val, variants=("sim", "boxinst"))
     said = []
     measure(settings, say=said.append, steps=TinyRuns().steps)
     assert said[-1] == f"pictures {tmp_path / 'challenges.jpg'}"
@@ -222,8 +215,12 @@ def test_pictures_show_the_hard_ends(tmp_path):
         "crowding-0.5-boxinst-0", "crowding-0.5-sim-0",
     ]  # fmt: skip
     with Image.open(tmp_path / "challenges.jpg") as sheet:
-        columns, rows = 2 * PER_CONDITION, 4
+        columns, rows = 2 * min(num_val, PER_CONDITION), 4
         assert sheet.width / sheet.height == pytest.approx(columns / rows, rel=0.2)
-    before = (tmp_path / "labels" / labelled[0] / "report.csv").stat().st_mtime_ns
-    report(settings, say=silent)  # labels are there
-    assert (tmp_path / "labels" / labelled[0] / "report.csv").stat().st_mtime_ns == before
+    reports = [tmp_path / "labels" / one / "report.csv" for one in labelled]
+    before = [one.stat().st_mtime_ns for one in reports]
+    reports[0].unlink()  # as if the labelling had been stopped
+    (tmp_path / "runs" / labelled[1] / "weights" / "best.safetensors").touch()  # trained again
+    report(settings, say=silent)
+    after = [one.stat().st_mtime_ns for one in reports]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, True, True]

@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from boxmask.box_supervision.copy_paste_bank import (
     CopyPasteBank,
     CopyPasteSettings,
-    CutOut,
     covered_originals,
-    cut_out,
     paste_objects,
 )
+from boxmask.box_supervision.cut_out import CutOut, cut_out
 from boxmask.structures import Batch, Targets
 
 SETTINGS = CopyPasteSettings()

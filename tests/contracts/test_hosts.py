@@ -1,5 +1,6 @@
 """What every architecture promises; a new one is found by itself."""
 
+import copy
 import shutil
 import sys
 from pathlib import Path
@@ -140,6 +141,25 @@ def test_map_parts_are_one_graph_for_all_sizes(name):
     first = traced[len(SIZES) + 1]  # once for one size, then for all
     assert bool(first) == bool(detector.map_parts)  # equal parts share a graph
     assert set(traced[len(SIZES) + 1 :]) == {first}
+    torch._dynamo.reset()
+
+
+def test_a_copy_of_a_compiled_detector_has_weights_of_its_own(name):
+    torch._dynamo.reset()
+    detector = recipe_of(name).detector.build().eval()
+    compile_parts(detector, backend="eager")
+    copied = copy.deepcopy(detector)
+    part = copied.map_parts[0] if copied.map_parts else copied
+    with torch.no_grad():
+        for one in part.parameters():
+            one.zero_()
+        images, valid = torch.rand(1, 3, 160, 160), torch.ones(1, 160, 160, dtype=torch.bool)
+        targets = [targets_of(*OTHER)]
+        first, second = (
+            masks_for_boxes(one, one(images, valid), targets).mask_scores
+            for one in (detector, copied)
+        )
+    assert not torch.equal(first, second)
     torch._dynamo.reset()
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from absent_gpu import absent_gpu, move
 from boxmask.benchmark.settings import StepCase
 from boxmask.benchmark.whole_steps import drawn_batch
-from boxmask.box_supervision.copy_paste_bank import CutOut
 from boxmask.box_supervision.correction_steps import correction_steps, self_correction_of
+from boxmask.box_supervision.cut_out import CutOut
 from boxmask.detectors.given_boxes import masks_for_boxes
 from boxmask.engine.teacher import MovingAverage
 from boxmask.engine.training_step import TrainingStep
@@ -102,6 +102,23 @@ def with_masks(batch: Batch) -> Batch:
     return replace(batch, targets=tuple(targets))
 
 
-def test_what_mixes_devices_fails():
+def mixed_sum(there, here):
+    return there + here
+
+
+def mixed_index(there, here):
+    return here[torch.zeros_like(there, dtype=torch.int64)]
+
+
+def mixed_mask(there, here):
+    return here[there > 0]
+
+
+def mixed_lists(there, here):
+    torch._foreach_lerp_([there], [here], 0.5)
+
+
+@pytest.mark.parametrize("mixed", [mixed_sum, mixed_index, mixed_mask, mixed_lists])
+def test_what_mixes_devices_fails(mixed):
     with absent_gpu() as device, pytest.raises(RuntimeError, match="same device"):
-        torch.zeros(3, device=device) + torch.zeros(3)
+        mixed(torch.zeros(3, device=device), torch.zeros(3))

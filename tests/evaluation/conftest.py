@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from boxmask.box_supervision.copy_paste_bank import CopyPasteSettings, CutOut
+from boxmask.box_supervision.copy_paste_bank import CopyPasteSettings
+from boxmask.box_supervision.cut_out import CutOut
 from boxmask.box_supervision.self_correction_loss import SelfCorrectionSettings
 from boxmask.data.records import ImageRecord
 from boxmask.detectors.fcos import FCOSSettings

@@ -156,6 +156,7 @@ def _fit(run: _Run) -> None:
     )
     torch.set_flush_denormal(True)  # numbers next to zero slow processors down
     one_order = torch.are_deterministic_algorithms_enabled()
+    recompile_limit = torch._dynamo.config.recompile_limit
     try:
         trainer.fit(
             module,
@@ -179,6 +180,7 @@ def _fit(run: _Run) -> None:
     finally:
         torch.set_flush_denormal(False)  # the process is not ours alone
         torch.use_deterministic_algorithms(one_order)
+        torch._dynamo.config.recompile_limit = recompile_limit
 
 
 def _training_data(run: _Run) -> TrainingData:

@@ -19,10 +19,9 @@ from boxmask.benchmark.reference_comparison import (
 from boxmask.benchmark.reference_terms import maps_of
 from boxmask.box_supervision.copy_paste_bank import (
     CopyPasteSettings,
-    CutOut,
-    cut_out,
     paste_objects,
 )
+from boxmask.box_supervision.cut_out import CutOut, cut_out
 from boxmask.box_supervision.self_correction import (
     PseudoMasks,
     adaptive_thresholds,

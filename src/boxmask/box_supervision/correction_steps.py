@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from boxmask.box_supervision.correction import Correction
 from boxmask.box_supervision.objective import Objective
 from boxmask.box_supervision.self_correction import (
     adaptive_thresholds,
     positive_weights,
     weighted_masks,
 )
-from boxmask.box_supervision.self_correction_loss import Correction, SelfCorrectionLoss
+from boxmask.box_supervision.self_correction_loss import SelfCorrectionLoss
 from boxmask.box_supervision.weak_loss import LossContext
 from boxmask.ops.boxes import paired_iou
 from boxmask.ops.masks import aligned_upsample

@@ -27,4 +27,6 @@ def drawn_alone(context: LossContext) -> LossContext:
     )
     assert student is not None
     batch = replace(context.batch, targets=kept)
-    return replace(context, batch=batch, student=student, teacher=teacher)
+    alone = replace(context, batch=batch, student=student, teacher=teacher)
+    alone.share_lab(context)  # the pictures are the same
+    return alone

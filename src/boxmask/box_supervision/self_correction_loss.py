@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from boxmask.box_supervision.copy_paste_bank import CopyPasteBank, CopyPasteSettings, cut_out
+from boxmask.box_supervision.copy_paste_bank import CopyPasteBank, CopyPasteSettings
+from boxmask.box_supervision.correction import Correction, unit_cells
+from boxmask.box_supervision.cut_out import cut_out
 from boxmask.box_supervision.drawn_objects import drawn_alone
 from boxmask.box_supervision.self_correction import (
-    PseudoMasks,
     PseudoMaskSettings,
     ask_colors,
     certain_mask_distances,
@@ -59,39 +59,6 @@ class SelfCorrectionSettings:
     def build(self) -> "SelfCorrectionLoss":
         """The loss with fresh prototypes."""
         return SelfCorrectionLoss(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Correction:
-    """What the teacher and the prototypes make of a batch; no graph.
-
-    Attributes:
-        masks: pseudo masks of the N objects.
-        instance: (N, h, w) in 0..1, weighted mean of the teacher's masks.
-        semantic: (N, h, w) cosines to the nearest prototype of the class, calibrated if so set.
-        fused: (N, h, w) in 0..1, both mixed.
-        colored: (N, h, w) in 0..1, fused and, if so set, asked for colours.
-        inside: (N, h, w) bool, cells of the boxes.
-        claimed: (N, h, w) bool, cells that belong to another object.
-        known: (N,) bool, objects with a sample.
-        labels: (N,) class.
-        image_index: (N,) image.
-        cosine_sums: (C, 2) sums of cosines over sure foreground, and over cells outside all boxes.
-        cosine_counts: (C, 2) numbers of these cells.
-    """
-
-    masks: PseudoMasks
-    instance: Tensor
-    semantic: Tensor
-    fused: Tensor
-    colored: Tensor
-    inside: Tensor
-    claimed: Tensor
-    known: Tensor
-    labels: Tensor
-    image_index: Tensor
-    cosine_sums: Tensor
-    cosine_counts: Tensor
 
 
 class SelfCorrectionLoss(WeakLoss):
@@ -187,6 +154,7 @@ class SelfCorrectionLoss(WeakLoss):
         labels = torch.cat([t.labels for t in targets])
         image_index = numbered([len(t) for t in targets], labels.device)
         pairs, pair_of = numbered_values(image_index * self.settings.num_classes + labels)
+        pairs = pairs[: len(targets) * self.settings.num_classes]  # no more can differ
         weights = positive_weights(
             teacher.predicted_boxes,
             teacher.boxes,
@@ -237,7 +205,7 @@ class SelfCorrectionLoss(WeakLoss):
         else:
             eligible = correction.masks.foreground
         size = correction.instance.shape[-2:]
-        by, averaged = (_unit_cells(samples, size) for samples in (teacher, student))
+        by, averaged = (unit_cells(samples, size) for samples in (teacher, student))
         num_classes = self.settings.num_classes
         place = correction.image_index * num_classes + correction.labels
         counts = torch.zeros((len(by) * num_classes, *size), device=eligible.device)
@@ -333,10 +301,3 @@ class SelfCorrectionLoss(WeakLoss):
         sums.index_add_(0, labels, (cosines[:, None] * cells).sum(dim=(2, 3)))
         counts.index_add_(0, labels, cells.sum(dim=(2, 3)).float())
         return sums, counts
-
-
-def _unit_cells(samples: MaskSamples, size: torch.Size) -> Tensor:
-    """Mask features as unit vectors on the grid of the masks: (B, D, h, w)."""
-    assert samples.features is not None
-    features = samples.features.detach().float()
-    return F.normalize(aligned_upsample(features, size[-1] // features.shape[-1]), dim=1)

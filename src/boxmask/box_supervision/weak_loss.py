@@ -26,7 +26,7 @@ class LossContext:
     teacher: MaskSamples | None
     progress: float
     appearance: Tensor | None = None
-    _lab: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    _lab: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def lab(self, stride: int) -> Tensor:
         """CIE-LAB colours of cells of `stride` pixels, found once for all losses.
@@ -37,6 +37,10 @@ class LossContext:
         if stride not in self._lab:
             self._lab[stride] = lab_at_stride(self.batch.images, stride)
         return self._lab[stride]
+
+    def share_lab(self, other: "LossContext") -> None:
+        """Takes over the colours that another context of the same pictures has found."""
+        self._lab.update(other._lab)
 
 
 class WeakLoss(nn.Module):

@@ -38,7 +38,7 @@ def challenges(
     """Train methods and ablations on drawn pictures that get harder along two dials; draw scores.
 
     Args:
-        plot_only: Train nothing; draw and print what is finished.
+        plot_only: Train nothing; draw and print what is finished, with its pictures.
         settings: Everything else.
     """
     from boxmask.benchmark.challenges import measure, report

@@ -156,15 +156,18 @@ def compile_parts(detector: Detector, **options: Any) -> None:
 
     Args:
         detector: to be changed.
-        options: more arguments of `torch.compile`.
+        options: more arguments of `torch.compile`, whose limit of recompilations is raised.
     """
     parts = detector.map_parts
     # What is compiled is counted for all parts together, as if one had changed its mind so often.
     torch._dynamo.config.recompile_limit += CODES_OF_PART * len(parts)
     for part in parts:
-        plain = part.forward
-        compiled = torch.compile(plain, dynamic=True, **options)
-        part.forward = partial(_compiled_if_large, plain, compiled)
+        part.compile(dynamic=True, **options)
+        # Torch's own place, which copies of a module leave out.
+        assert part._compiled_call_impl is not None
+        part._compiled_call_impl = partial(
+            _compiled_if_large, part._call_impl, part._compiled_call_impl
+        )
 
 
 def _compiled_if_large(

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from boxmask.box_supervision.copy_paste_bank import CopyPasteBank, paste_objects
+from boxmask.box_supervision.correction import Correction
 from boxmask.box_supervision.correction_steps import (
     CorrectionSteps,
     correction_steps,
     prototype_maps,
 )
-from boxmask.box_supervision.self_correction_loss import Correction, SelfCorrectionLoss
+from boxmask.box_supervision.self_correction_loss import SelfCorrectionLoss
 from boxmask.data.dataset import record_targets
 from boxmask.data.loader import collate
 from boxmask.data.records import ImageRecord
