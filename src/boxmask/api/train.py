@@ -1,8 +1,9 @@
 """Trains a model from a boxed data set."""
 
+import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -138,7 +139,33 @@ def _fit(run: _Run) -> None:
     )
     if options.compile and not module.step.detector.map_parts:
         run.say(f"! --compile changes nothing: no part of {options.model} can be compiled")
-    trainer = pl.Trainer(
+    trainer = _trainer(run)
+    try:
+        with _settings_of_the_process():
+            trainer.fit(
+                module,
+                datamodule=TrainingDataModule(_training_data(run)),
+                ckpt_path=run.folder.last if options.resume else None,
+                weights_only=False,
+            )
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the device's memory is too small for {plan.part} pictures of "
+            f"{recipe.augmentation.image_size} pixels at a time",
+            where=str(error).splitlines()[0],
+            fix="split the batch with --accumulate 2 (or more), or lower --image-size",
+        ) from error
+    except BackendCompilerFailed as error:
+        raise UserError(
+            "backbone and heads could not be compiled",
+            where=str(error).splitlines()[0],
+            fix="install a C++ compiler such as g++, or leave out --compile",
+        ) from error
+
+
+def _trainer(run: _Run) -> pl.Trainer:
+    recipe, plan, options = run.recipe, run.plan, run.options
+    return pl.Trainer(
         accelerator=options.accelerator,
         devices=options.devices,
         strategy=_strategy(options),
@@ -154,31 +181,18 @@ def _fit(run: _Run) -> None:
         enable_progress_bar=False,
         num_sanity_val_steps=0,
     )
-    torch.set_flush_denormal(True)  # numbers next to zero slow processors down
+
+
+@contextlib.contextmanager
+def _settings_of_the_process() -> Iterator[None]:
+    """What training changes for the whole process, which is not ours alone, is put back."""
     one_order = torch.are_deterministic_algorithms_enabled()
     recompile_limit = torch._dynamo.config.recompile_limit
+    torch.set_flush_denormal(True)  # numbers next to zero slow processors down
     try:
-        trainer.fit(
-            module,
-            datamodule=TrainingDataModule(_training_data(run)),
-            ckpt_path=run.folder.last if options.resume else None,
-            weights_only=False,
-        )
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"the device's memory is too small for {plan.part} pictures of "
-            f"{recipe.augmentation.image_size} pixels at a time",
-            where=str(error).splitlines()[0],
-            fix="split the batch with --accumulate 2 (or more), or lower --image-size",
-        ) from error
-    except BackendCompilerFailed as error:
-        raise UserError(
-            "backbone and heads could not be compiled",
-            where=str(error).splitlines()[0],
-            fix="install a C++ compiler such as g++, or leave out --compile",
-        ) from error
+        yield
     finally:
-        torch.set_flush_denormal(False)  # the process is not ours alone
+        torch.set_flush_denormal(False)
         torch.use_deterministic_algorithms(one_order)
         torch._dynamo.config.recompile_limit = recompile_limit
 

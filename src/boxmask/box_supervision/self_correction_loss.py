@@ -167,15 +167,15 @@ class SelfCorrectionLoss(WeakLoss):
         )
         inside = torch.zeros_like(instance, dtype=torch.bool)
         inside[teacher.instance_index] = teacher.box_masks()
-        cosines = self._cosines(teacher, pairs)[pair_of]
+        seen = self.bank.seen[labels]  # (N,)
+        semantic = cosines = self._cosines(teacher, pairs)[pair_of]
         cells = torch.stack(
             [(instance > settings.confident) & inside, outside[image_index]], dim=1
         )  # (N, 2, h, w)
-        sums, counts = self._cosine_sums(cosines, cells, labels)
-        semantic = cosines
+        sums, counts = self.levels.sums_of(cosines, cells & seen[:, None, None, None], labels)
         if self.settings.calibrated:
             semantic = cosines - self.levels.middle[labels][:, None, None]
-        fused = fuse(semantic, instance, self.bank.seen[labels], settings)
+        fused = fuse(semantic, instance, seen, settings)
         claimed = self._claimed(instance * inside, pair_of, len(pairs))
         own = inside & ~claimed
         colored, scores = self._seen_in_color(fused, own, outside, image_index, context)
@@ -286,18 +286,3 @@ class SelfCorrectionLoss(WeakLoss):
         )
         factor = teacher.logits.shape[-1] // cosines.shape[-1]
         return aligned_upsample(cosines[:, None], factor)[:, 0]
-
-    def _cosine_sums(self, cosines: Tensor, cells: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What `CosineLevels.update` wants of N objects: (C, 2) sums and numbers of cells.
-
-        Args:
-            cosines: (N, h, w).
-            cells: (N, 2, h, w) bool, sure foreground and cells outside all boxes.
-            labels: (N,).
-        """
-        cells = cells & self.bank.seen[labels][:, None, None, None]
-        sums = torch.zeros((self.settings.num_classes, 2), device=cosines.device)
-        counts = torch.zeros_like(sums)
-        sums.index_add_(0, labels, (cosines[:, None] * cells).sum(dim=(2, 3)))
-        counts.index_add_(0, labels, cells.sum(dim=(2, 3)).float())
-        return sums, counts

@@ -31,6 +31,23 @@ class CosineLevels(nn.Module):
         """(C,) cosine half-way between foreground and background; 0 for unseen classes."""
         return self.means.mean(dim=1)
 
+    def sums_of(self, cosines: Tensor, cells: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What `update` wants of the cells of N objects.
+
+        Args:
+            cosines: (N, h, w) in -1..1.
+            cells: (N, 2, h, w) bool, those of foreground and of background.
+            labels: (N,) class of each.
+
+        Returns:
+            (C, 2) sums of cosines, and (C, 2) numbers of cells.
+        """
+        sums = torch.zeros(self.means.shape, device=cosines.device)
+        counts = torch.zeros_like(sums)
+        sums.index_add_(0, labels, (cosines[:, None] * cells).sum(dim=(2, 3)))
+        counts.index_add_(0, labels, cells.sum(dim=(2, 3)).float())
+        return sums, counts
+
     @torch.no_grad()
     def update(self, sums: Tensor, counts: Tensor) -> None:
         """Moves the means of classes that have cells of both kinds; others stay as they are.
