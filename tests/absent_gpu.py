@@ -1,45 +1,112 @@
 """A GPU that is not there: tensors that know their device and their shape, and have no values.
 
-Mixing two devices fails on them as it does on a real GPU. What the host asks a device for is
-answered with made-up numbers, since nothing is computed; there is no backward pass.
+Mixing two devices fails on them as it does on a real GPU. What the host asks the device for is
+counted and answered with made-up numbers, since nothing is computed; there is no backward pass.
+What is on the host has its values.
 """
 
+import collections
 import contextlib
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from boxmask.ops.waitless import constants
+import boxmask
+from boxmask.waitless import constants
 
+PACKAGE = Path(boxmask.__file__).parent
+# Operators whose result has a size that only the device knows, or that give the host a number.
+ASKING = {
+    "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2",
+    "aten::unique_dim", "aten::bincount", "aten::repeat_interleave.Tensor", "aten::equal",
+    "torchvision::nms",
+}  # fmt: skip
+INDEXING = {"aten::index.Tensor", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
 LISTED = 12  # entries of a list whose length only the device knows
 CHOSEN = 2  # entries that a bool mask picks
 
 
-class _Answers(TorchDispatchMode):
-    """Answers what only a device could."""
+class AbsentGPU(TorchDispatchMode):
+    """Answers what only a device could.
+
+    Attributes:
+        device: the GPU.
+        waits: how often the host asked it for something, by function of the package.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.device = torch.device("cuda")
+        self.waits: collections.Counter[str] = collections.Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = func.name(), kwargs or {}
-        if name == "aten::_local_scalar_dense":
-            return {torch.bool: True, torch.int64: 1}.get(args[0].dtype, 0.0)
-        if name == "aten::nonzero":
-            return _places(args[0], LISTED, args[0].dim())
-        if name == "torchvision::nms":
-            return _places(args[1], LISTED, 1)[:, 0]
-        if name == "aten::unique_dim":
-            return _different(args[0], args[1])
+        if not _concerns_gpu(args, kwargs):
+            with unset_fake_temporarily():
+                return func(*args, **kwargs)
+        if _asks(name, args, kwargs):
+            self.waits[calling_function()] += 1
+        answer = ANSWERS.get(name)
+        if answer is not None:
+            return answer(*args)
+        if name in ("aten::_to_copy", "aten::copy_") and _target(name, args, kwargs) == "cpu":
+            return _on_host(name, args, kwargs)
         if "_foreach_" in name:
             _check_devices([one for many in args if isinstance(many, list) for one in many])
-        if name in ("aten::index.Tensor", "aten::index_put_", "aten::_index_put_impl_"):
+        if name in INDEXING:
             known = [index for index in args[1] if index is not None]
             _check_devices([args[0], *(one for one in known if one.device.type != "cpu")])
             indices = [_numbers(index) for index in args[1]]
             args = (args[0], [one for index in indices for one in index], *args[2:])
         return func(*args, **kwargs)
+
+
+def _concerns_gpu(args: Any, kwargs: Any) -> bool:
+    leaves = tree_leaves((args, kwargs))
+    devices = [one.device if isinstance(one, Tensor) else one for one in leaves]
+    return any(isinstance(one, torch.device) and one.type == "cuda" for one in devices)
+
+
+def _target(name: str, args: Any, kwargs: Any) -> str:
+    """Type of the device that a copy is made on."""
+    named = kwargs.get("device") if name == "aten::_to_copy" else None
+    return (args[0].device if named is None else torch.device(named)).type
+
+
+def _asks(name: str, args: Any, kwargs: Any) -> bool:
+    """Whether the host has to wait for the GPU; copies from the host wait as well."""
+    if name in ("aten::_to_copy", "aten::copy_"):
+        source = args[0] if name == "aten::_to_copy" else args[1]
+        waits = not kwargs.get("non_blocking") and args[2:] != (True,)
+        return waits and source.device.type != _target(name, args, kwargs)
+    if name in INDEXING:
+        known = [index for index in args[1] if index is not None]
+        return any(one.dtype == torch.bool or one.device.type == "cpu" for one in known)
+    return name in ASKING and kwargs.get("output_size") is None
+
+
+def calling_function() -> str:
+    """Which function of the package asks."""
+    frames = traceback.extract_stack()
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
+    if not ours:
+        return "elsewhere"
+    return f"{Path(ours[-1].filename).relative_to(PACKAGE).as_posix()} {ours[-1].name}"
+
+
+def _on_host(name: str, args: Any, kwargs: Any) -> Tensor:
+    """A copy of what has no values, or the same tensor filled with it."""
+    if name == "aten::copy_":
+        return args[0].zero_()
+    with unset_fake_temporarily():
+        return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
 
 
 def _check_devices(tensors: list[Tensor]) -> None:
@@ -55,7 +122,20 @@ def _numbers(index: Tensor | None) -> list[Tensor | None]:
     return list(_places(index, CHOSEN, index.dim()).unbind(1))
 
 
-def _different(values: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+def _places(mask: Tensor, most: int, dimensions: int) -> Tensor:
+    count = min(most, mask.numel())
+    return torch.zeros((count, dimensions), dtype=torch.int64, device=mask.device)
+
+
+def _scalar(value: Tensor) -> float | bool:
+    return {torch.bool: True, torch.int64: 1}.get(value.dtype, 0.0)
+
+
+def _bincount(index: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    return torch.zeros(max(minlength, 1), dtype=torch.int64, device=index.device)
+
+
+def _different(values: Tensor, axis: int, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Values, the place of each among them, and how often each comes."""
     length = values.shape[axis]
     found = values.narrow(axis, 0, min(CHOSEN, length)).clone()
@@ -63,18 +143,22 @@ def _different(values: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
     return found, place, place[: found.shape[axis]].clone()
 
 
-def _places(mask: Tensor, most: int, dimensions: int) -> Tensor:
-    count = min(most, mask.numel())
-    return torch.zeros((count, dimensions), dtype=torch.int64, device=mask.device)
+ANSWERS: dict[str, Callable[..., Any]] = {
+    "aten::_local_scalar_dense": _scalar,
+    "aten::nonzero": lambda mask: _places(mask, LISTED, mask.dim()),
+    "aten::bincount": _bincount,
+    "aten::unique_dim": _different,
+    "torchvision::nms": lambda boxes, scores, *_: _places(scores, LISTED, 1)[:, 0],
+}
 
 
 @contextlib.contextmanager
-def absent_gpu() -> Iterator[torch.device]:
+def absent_gpu() -> Iterator[AbsentGPU]:
     """Within it, `cuda` is a device that computes nothing."""
     constants.cache_clear()
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), _Answers():
-            yield torch.device("cuda")
+        with FakeTensorMode(allow_non_fake_inputs=True), AbsentGPU() as gpu:
+            yield gpu
     finally:
         constants.cache_clear()  # those made within have no values
 

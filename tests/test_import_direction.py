@@ -9,7 +9,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "boxmask"
 
 # From the bottom to the top; parts of one layer do not see each other.
 LAYERS = (
-    {"ranks", "structures", "errors"},
+    {"ranks", "waitless", "errors"},
+    {"structures"},
     {"ops"},
     {"prototypes"},
     {"data", "backbones"},

@@ -32,13 +32,13 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def learned(pictures, tmp_path_factory):
-    """A run of one epoch of four steps, the last of which paste."""
+    """A run of two epochs of four steps, of which some paste."""
     trained = boxmask.train(
         pictures,
         say=silent,
         method="sim",
         settings=["bank_capacity=1", "warmup=0.3", "prototypes=4", "paste_fit=0"],
-        epochs=1,
+        epochs=2,
         batch=1,
         image_size=64,
         workers=0,

@@ -1,5 +1,6 @@
 """Copy-paste: first in first out, weighted draws, exact composition, what is left of originals."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from boxmask.box_supervision.copy_paste_bank import (
     covered_originals,
     paste_objects,
 )
-from boxmask.box_supervision.cut_out import CutOut, cut_out
+from boxmask.box_supervision.cut_out import CutOut, CuttingOut
+from boxmask.ops.masks import boxes_of_masks
 from boxmask.structures import Batch, Targets
 
 SETTINGS = CopyPasteSettings()
@@ -58,14 +60,14 @@ def test_first_in_first_out():
 def test_entries_are_copies():
     image, mask = torch.full((3, 8, 8), 0.5), torch.zeros(8, 8, dtype=torch.bool)
     mask[2:5, 1:4] = True
-    images = torch.stack([image, torch.zeros(3, 8, 8), image * 0.5])
+    batch = batch_of([boxes_only(*[(0, 0, 8, 8)] * count) for count in (2, 1, 1)], 8, 8)
+    batch.images[0], batch.images[2] = image, image * 0.5
     masks, sure = mask.repeat(4, 1, 1), torch.full((4, 8, 8), 0.8)
     masks[1] = False
-    index, labels = torch.tensor([0, 0, 1, 2]), torch.full((4,), 2)
     wanted = torch.tensor([True, True, False, True])
-    (first,), none, (second,) = cut_out(images, masks, sure, index, labels, wanted)
+    (first,), none, (second,) = CuttingOut(batch, masks, sure, wanted).objects()
     assert none == ()
-    images.zero_()
+    batch.images.zero_()
     masks.zero_()
     assert int(first.picture[0, 0, 0]) == 128
     assert int(second.picture[0, 0, 0]) == 64
@@ -81,7 +83,10 @@ def test_coarse_masks_are_cut_out_at_full_size():
     images, masks = torch.rand(2, 3, 24, 32), torch.rand(5, 6, 8) > 0.8
     scores, index = torch.rand(5, 6, 8), torch.tensor([0, 0, 1, 1, 1])
     labels = torch.arange(5)
-    every = cut_out(images, masks, scores, index, labels, labels >= 0)
+    boxes = torch.tensor([[0.0, 0.0, 32.0, 24.0]]).repeat(5, 1)
+    targets = [Targets.from_boxes(boxes[index == i], labels[index == i]) for i in range(2)]
+    batch = replace(batch_of(targets, 24, 32), images=images)
+    every = CuttingOut(batch, masks, scores, labels >= 0).objects()
     found = [one for objects in every for one in objects]
     assert [one.label for one in found] == [0, 1, 2, 3, 4]
     for row, one in enumerate(found):
@@ -95,13 +100,34 @@ def test_coarse_masks_are_cut_out_at_full_size():
         assert torch.equal(one.mask, whole[area])
         expected = (images[index[row]][:, area[0], area[1]] * 255).round()
         assert torch.equal(one.picture.float(), expected)
-        assert 0 < one.score < 1
+        total, cells = float((scores[row] * masks[row]).sum()), int(masks[row].sum())
+        assert one.score == pytest.approx(16 * total / (16 * cells + 1))
 
 
 def test_no_objects_to_cut_out():
-    none = torch.zeros(0, dtype=torch.int64)
-    maps = torch.zeros(0, 4, 4)
-    assert cut_out(torch.rand(2, 3, 8, 8), maps > 0, maps, none, none, none > 0) == [(), ()]
+    batch, maps = batch_of([boxes_only(), boxes_only()], 8, 8), torch.zeros(0, 4, 4)
+    assert CuttingOut(batch, maps > 0, maps, torch.zeros(0) > 0).objects() == [(), ()]
+
+
+def test_objects_come_in_with_the_next_ones_also_after_a_checkpoint():
+    def cutting(label):
+        targets = Targets.from_boxes(torch.tensor([[0.0, 0.0, 8.0, 8.0]]), torch.tensor([label]))
+        batch, masks = batch_of([targets], 8, 8), torch.ones(1, 8, 8, dtype=torch.bool)
+        return CuttingOut(batch, masks, masks.float(), torch.ones(1, dtype=torch.bool))
+
+    def labels(bank):
+        return [[one.label for one in objects] for objects in bank.pictures]
+
+    bank, resumed = (CopyPasteBank(CopyPasteSettings(capacity=3)) for _ in range(2))
+    bank.await_objects(cutting(1))
+    assert labels(bank) == []
+    resumed.load_state_dict(bank.state_dict())
+    for one in (bank, resumed):
+        assert labels(one) == []
+        one.await_objects(cutting(2))
+        assert labels(one) == [[1]]
+        one.await_objects(cutting(3))
+        assert labels(one) == [[1], [2]]
 
 
 def test_draws_follow_the_cubed_scores():
@@ -216,11 +242,13 @@ def test_composition_equals_the_published_one():
     chosen = int(values["chosen"][0])
     scale = 255.0 if values["image"].max() > 1 else 1.0
     mask = values["source_masks"][chosen] > 0
-    ((one,),) = cut_out(
-        values["source_image"][None] / scale, mask[None], torch.ones(1, *mask.shape),
-        torch.zeros(1, dtype=torch.int64), values["source_classes"][chosen : chosen + 1].long(),
-        torch.ones(1, dtype=torch.bool),
-    )  # fmt: skip
+    label = values["source_classes"][chosen : chosen + 1].long()
+    of_source = Targets.from_boxes(boxes_of_masks(mask[None]), label)
+    source = replace(
+        batch_of([of_source], *mask.shape), images=values["source_image"][None] / scale
+    )
+    every = CuttingOut(source, mask[None], torch.ones(1, *mask.shape), label >= 0).objects()
+    ((one,),) = every
     targets = Targets.from_boxes(values["boxes_xyxy"], values["classes"])
     size = tuple(mask.shape)
     painted = paste_objects(values["image"] / scale, targets, [one], size, SETTINGS)

@@ -64,16 +64,19 @@ def test_bank_fills_after_the_warmup_from_pictures_without_pastes():
     assert loss.paste_bank is not None
     assert len(loss.paste_bank) == 0
     late = context_for(BATCH, progress=0.5)
+    for remembered in (0, 2):  # objects come in with the next step
+        loss(late)
+        loss.update(late)
+        assert len(loss.paste_bank) == remembered
     loss(late)
-    loss.update(late)
-    assert len(loss.paste_bank) == 2
     pasted = loss.augment(BATCH, 0.5)
-    kept = list(loss.paste_bank.pictures)
-    if pasted.num_instances > BATCH.num_instances:
-        context = context_for(pasted)
+    assert pasted.num_instances > BATCH.num_instances
+    context, last = context_for(pasted), []
+    for _ in range(2):
         loss(context)
         loss.update(context)
-        assert list(loss.paste_bank.pictures)[-1] is kept[-1]
+        last.append(list(loss.paste_bank.pictures)[-1])
+    assert last[0] is last[1]
 
 
 def test_no_objects_give_a_zero_with_a_graph():
@@ -170,7 +173,7 @@ def test_objects_whose_pseudo_mask_misses_its_box_are_not_remembered():
         bank = CopyPasteSettings(capacity=4, least_fit=least_fit)
         loss = build(copy_paste=bank, warmup=0.0)
         context = context_for(BATCH)
-        for _ in range(2):
+        for _ in range(3):
             loss(context)
             loss.update(context)
         banks.append(sum(len(objects) for objects in loss.paste_bank.pictures))

@@ -4,7 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxmask.detectors.fcos import FCOSSettings, positive_pairs
-from boxmask.detectors.sample_choice import best_of_each_object, with_every_object
+from boxmask.detectors.sample_choice import (
+    best_of_each_object,
+    points_of_objects,
+    with_every_object,
+)
 from boxmask.ops.points import point_grid
 from references import assignment as reference
 
@@ -16,13 +20,17 @@ def choose(images, instances, scores, per_image, **options):
     for one in range(max(instances, default=-1) + 1):
         image = image_of.get(one, image)
         counts[image] += 1
-    return best_of_each_object(
-        torch.tensor(instances, dtype=torch.int64),
+    index = torch.tensor(instances, dtype=torch.int64)
+    kept, owners = best_of_each_object(
+        index,
         torch.tensor(scores),
+        points_of_objects(index, sum(counts)),
         counts,
         per_image,
         **options,
-    ).tolist()
+    )
+    assert owners.tolist() == index[kept].tolist()
+    return kept.tolist()
 
 
 @st.composite

@@ -129,9 +129,10 @@ def test_a_teacher_needs_no_classes(detector, pictures, make_targets):
 
 def test_a_mask_does_not_depend_on_its_company(detector, outputs):
     image_index, position = torch.tensor([0, 0, 1]), torch.tensor([3, 70, 128])
-    together = detector.mask_logits(outputs, image_index, position)
-    for row in range(3):
-        alone = detector.mask_logits(outputs, image_index[row : row + 1], position[row : row + 1])
+    together = detector.mask_logits(outputs, image_index, position, [2, 1])
+    for row, counts in enumerate(([1, 0], [1, 0], [0, 1])):
+        one = slice(row, row + 1)
+        alone = detector.mask_logits(outputs, image_index[one], position[one], counts)
         torch.testing.assert_close(alone[0], together[row], rtol=1e-4, atol=1e-5)
 
 

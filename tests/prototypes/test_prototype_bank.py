@@ -5,21 +5,19 @@ import torch
 import torch.nn.functional as F
 
 from boxmask.prototypes.prototype_bank import (
-    ClassPixels,
     PrototypeBank,
     PrototypeSettings,
+    class_pixels,
     content_hash,
 )
 
 
-def pixels(rows, labels, num_classes, num_images=None):
+def pixels(rows, labels, num_classes):
+    """All in one picture of one row."""
     rows = F.normalize(torch.as_tensor(rows, dtype=torch.float32), dim=-1)
-    labels = torch.as_tensor(labels)
-    if num_images is None:
-        num_images = torch.bincount(labels, minlength=num_classes).clamp(max=1)
-    return ClassPixels(
-        assigned_by=rows, averaged=rows, labels=labels, num_images=torch.as_tensor(num_images)
-    )
+    maps = torch.as_tensor(labels) == torch.arange(num_classes)[:, None]
+    cells = rows.T[None, :, None]  # (1, D, 1, P)
+    return class_pixels(cells, cells, maps[None, :, None], range(num_classes), 1024)
 
 
 def make(num_classes=3, channels=4, **settings):
@@ -74,7 +72,10 @@ def test_thinning_out_is_even_and_decided_by_values():
     assert histogram.min() > 1700
     assert torch.equal(content_hash(rows[:50]), keys[:50])
     bank = make(num_classes=1, channels=16, max_pixels=100)
-    bank.update(pixels(rows, [0] * 20_000, 1))
+    cells = rows.T[None, :, None]
+    kept = class_pixels(cells, cells, torch.ones(1, 1, 1, 20_000) > 0, [0], 100)
+    assert torch.equal(kept.assigned_by[0], rows[keys.argsort()[:100]])
+    bank.update(kept)
     assert bank.seen.all()
 
 

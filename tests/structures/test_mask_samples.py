@@ -112,3 +112,10 @@ def test_other_logits_have_another_fill():
     samples = samples_of([[4, 4, 24, 20]])
     assert samples.mean_fill.item() == 0.5
     assert replace(samples, logits=samples.logits + 50).mean_fill.item() == 1
+
+
+def test_owners_on_the_host_follow_a_choice_of_the_host():
+    plain = samples_of([[0, 0, 8, 8]] * 3)
+    samples = replace(plain, owners=torch.tensor([0, 1, 1]))
+    assert plain.owners_on_host.tolist() == [0, 1, 2]
+    assert samples.select(torch.tensor([2, 0])).owners_on_host.tolist() == [1, 0]

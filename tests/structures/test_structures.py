@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from absent_gpu import absent_gpu
 from boxmask.structures import Batch, Detections, LossSum, Targets
 from boxmask.structures.checks import check_boxes, check_same_length, check_same_shape
 
@@ -94,6 +95,24 @@ def test_batch_moves_to_a_gpu():
     assert moved.scales.is_cuda
     assert moved.targets[0].boxes.is_cuda
     assert moved.targets[0].masks.is_cuda
+
+
+def test_what_is_on_a_gpu_knows_what_it_was_on_the_host():
+    batch = some_batch()
+    assert batch.host is batch
+    assert batch.targets[0].host is batch.targets[0]
+    with absent_gpu() as gpu:
+        moved = batch.to(gpu.device, non_blocking=True)
+        targets = moved.targets[0]
+        assert moved.host is batch
+        assert targets.host is batch.targets[0]
+        first = targets.select(torch.tensor([0]))
+        assert first.boxes.device.type == "cuda"
+        assert torch.equal(first.host.boxes, batch.targets[0].boxes[:1])
+        assert not gpu.waits
+        changed = replace(targets, boxes=targets.boxes + 1)  # the host does not know this
+        assert changed.host is not batch.targets[0]
+        assert gpu.waits
 
 
 def test_batch_checks():

@@ -21,7 +21,7 @@ from boxmask.box_supervision.copy_paste_bank import (
     CopyPasteSettings,
     paste_objects,
 )
-from boxmask.box_supervision.cut_out import CutOut, cut_out
+from boxmask.box_supervision.cut_out import CutOut, CuttingOut
 from boxmask.box_supervision.self_correction import (
     PseudoMasks,
     adaptive_thresholds,
@@ -31,7 +31,7 @@ from boxmask.box_supervision.self_correction import (
     weighted_masks,
 )
 from boxmask.ops.masks import boxes_of_masks
-from boxmask.structures import Targets
+from boxmask.structures import Batch, Targets
 
 # Cells nearer to a threshold than this may fall on either side of it by rounding.
 ROUNDING = 1e-5
@@ -152,14 +152,18 @@ def _chosen_objects(values: StoredValues, scale: float) -> list[CutOut]:
     chosen = values["chosen"].long()
     masks = masks[chosen] > 0
     sure = torch.ones_like(masks, dtype=torch.float32)
-    (found,) = cut_out(
-        source[None] / scale,
-        masks,
-        sure,
-        torch.zeros_like(chosen),
-        labels[chosen].long(),
-        torch.ones_like(chosen, dtype=torch.bool),
+    targets = Targets.from_boxes(boxes_of_masks(masks), labels[chosen].long())
+    height, width = source.shape[-2:]
+    batch = Batch(
+        images=source[None] / scale,
+        valid=torch.ones((1, height, width), dtype=torch.bool),
+        targets=(targets,),
+        image_sizes=((height, width),),
+        scales=torch.ones(1, 2),
+        indices=(0,),
     )
+    wanted = torch.ones_like(chosen, dtype=torch.bool)
+    (found,) = CuttingOut(batch, masks, sure, wanted).objects()
     return list(found)
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as tvf
 
-from boxmask.box_supervision.cut_out import CutOut
+from boxmask.box_supervision.cut_out import CutOut, CuttingOut
 from boxmask.ops.masks import boxes_of_masks
 from boxmask.structures import Batch, Targets
+from boxmask.waitless import send
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,9 @@ class CopyPasteSettings:
         score_power: objects are drawn with weights score to this power. Code: 3.
         least_fit: IoU, in 0..1, of the pseudo mask's own box with the given one from which an
             object is remembered: others would teach wrong boxes. Paper: 0.
+        smallest_scale: an object's size is drawn from this, in 0..1, up to 1 times its own. Small
+            objects have the worst pseudo masks; large ones made small have good ones. Paper: 1.
+        anywhere: whether an object is put anywhere in the picture. Paper: where it was in its own.
         least_visible: share of an object, in 0..1, that must stay visible, else it is dropped.
         least_side: pixels of the shorter side that a visible object must have.
     """
@@ -34,6 +39,8 @@ class CopyPasteSettings:
     most: int = 3
     score_power: float = 3.0
     least_fit: float = 0.75
+    smallest_scale: float = 1.0
+    anywhere: bool = False
     least_visible: float = 0.25
     least_side: float = 4.0
 
@@ -45,7 +52,8 @@ class CopyPasteSettings:
 class CopyPasteBank(nn.Module):
     """First in, first out: the objects of the last pictures; pastes some of them into new ones.
 
-    The bank is part of the state dict, so that an interrupted run goes on with the same objects.
+    Objects of one step come in with the next, when the device has long told what they are. All is
+    part of the state dict, so that an interrupted run goes on with the same objects.
 
     Args:
         settings: see `CopyPasteSettings`.
@@ -57,6 +65,8 @@ class CopyPasteBank(nn.Module):
         super().__init__()
         self.settings = settings
         self.pictures: deque[tuple[CutOut, ...]] = deque(maxlen=settings.capacity)
+        self._awaited: CuttingOut | None = None
+        self._arrived: list[tuple[CutOut, ...]] = []  # of an earlier part of the run
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -65,6 +75,20 @@ class CopyPasteBank(nn.Module):
         """Adds the objects of one picture; the oldest picture goes when the bank is full."""
         if objects:
             self.pictures.append(objects)
+
+    def await_objects(self, objects: CuttingOut) -> None:
+        """Remembers those that were awaited before; these ones follow when the next come."""
+        for picture in self._take():
+            self.remember(picture)
+        self._awaited = objects
+
+    def _take(self) -> list[tuple[CutOut, ...]]:
+        """The awaited objects; they are awaited no longer."""
+        taken = self._arrived
+        if self._awaited is not None:
+            taken = self._awaited.objects()
+        self._awaited, self._arrived = None, []
+        return taken
 
     def paste(self, batch: Batch) -> tuple[Batch, tuple[int, ...]]:
         """Pastes objects into some pictures, once the bank is full.
@@ -78,12 +102,25 @@ class CopyPasteBank(nn.Module):
         """
         if len(self) < self.settings.capacity:
             return batch, ()
+        pasted, changed = self._paste_on_host(batch.host)
+        device = batch.images.device
+        if device.type == "cpu" or not changed:
+            return pasted if changed else batch, changed
+        images, targets = batch.images.clone(), list(batch.targets)
+        for position in changed:
+            images[position] = send(pasted.images[position], device)
+            targets[position] = pasted.targets[position].to(device, non_blocking=True)
+        sent = replace(batch, images=images, targets=tuple(targets))
+        sent.remember(pasted)
+        return sent, changed
+
+    def _paste_on_host(self, batch: Batch) -> tuple[Batch, tuple[int, ...]]:
         images, targets, changed = batch.images.clone(), list(batch.targets), []
         for position, size in enumerate(batch.image_sizes):
             if float(torch.rand(())) >= self.settings.probability:
                 continue
             source = self.pictures[int(torch.randint(len(self), ()))]
-            objects = [source[index] for index in self.draw(source)]
+            objects = [varied(source[index], size, self.settings) for index in self.draw(source)]
             painted = paste_objects(
                 images[position], targets[position], objects, size, self.settings
             )
@@ -102,14 +139,45 @@ class CopyPasteBank(nn.Module):
             return []
         return torch.multinomial(weights, count, replacement=False).tolist()
 
-    def get_extra_state(self) -> list[Any]:
-        """The bank's content, for the state dict."""
-        return [[vars(one) for one in objects] for objects in self.pictures]
+    def get_extra_state(self) -> dict[str, Any]:
+        """The bank's content and what it awaits, for the state dict; this waits for the device."""
+        self._arrived = self._take()
+        return {
+            name: [[vars(one) for one in objects] for objects in pictures]
+            for name, pictures in (("pictures", self.pictures), ("arrived", self._arrived))
+        }
 
-    def set_extra_state(self, state: list[Any]) -> None:
+    def set_extra_state(self, state: dict[str, Any]) -> None:
         """Takes the content back."""
+        pictures, arrived = (
+            [tuple(CutOut(**one) for one in objects) for objects in state[name]]
+            for name in ("pictures", "arrived")
+        )
         self.pictures.clear()
-        self.pictures.extend(tuple(CutOut(**one) for one in objects) for objects in state)
+        self.pictures.extend(pictures)
+        self._awaited, self._arrived = None, arrived
+
+
+def varied(one: CutOut, image_size: tuple[int, int], settings: CopyPasteSettings) -> CutOut:
+    """The object in another size and at another place, if so set.
+
+    Args:
+        one: what to paste.
+        image_size: (height, width) of the picture that it is pasted into, without padding.
+        settings: how it varies.
+    """
+    if settings.smallest_scale < 1:
+        scale = settings.smallest_scale + (1 - settings.smallest_scale) * float(torch.rand(()))
+        size = [max(round(side * scale), 1) for side in one.mask.shape]
+        mask = tvf.resize(one.mask[None].float(), size, antialias=True)[0] > 0.5
+        one = replace(one, picture=tvf.resize(one.picture, size, antialias=True), mask=mask)
+    if settings.anywhere:
+        rows, columns = (
+            int(torch.randint(max(whole - side, 0) + 1, ()))
+            for whole, side in zip(image_size, one.mask.shape, strict=True)
+        )
+        one = replace(one, corner=(columns, rows))
+    return one
 
 
 def paste_objects(

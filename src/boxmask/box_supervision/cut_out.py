@@ -1,12 +1,13 @@
 """Objects cut out of a batch by their masks, kept small and on the CPU."""
 
-import itertools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from boxmask.ops.masks import aligned_upsample, boxes_of_masks
+from boxmask.structures import Batch
+from boxmask.waitless import Fetched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,75 +29,60 @@ class CutOut:
     score: float
 
 
-def cut_out(
-    images: Tensor,
-    masks: Tensor,
-    scores: Tensor,
-    image_index: Tensor,
-    labels: Tensor,
-    wanted: Tensor,
-) -> list[tuple[CutOut, ...]]:
-    """Cuts objects out of a batch; the host waits twice, however many there are.
+class CuttingOut:
+    """Objects that are being cut out of a batch: asked for in one step, taken in a later one.
+
+    What the device must tell is on its way to the host meanwhile, and pictures are there already,
+    so nobody waits.
 
     Args:
-        images: (B, 3, H, W) RGB in 0..1.
+        batch: the pictures, and N objects in all.
         masks: (N, h, w) bool, in cells of a whole number of pixels.
         scores: (N, h, w) in 0..1, how sure each cell is.
-        image_index: (N,) image of each object, not decreasing.
-        labels: (N,) class of each.
         wanted: (N,) bool, the objects to cut out.
-
-    Returns:
-        The objects of each image, in their order; those with an empty mask are left out.
     """
-    found: list[list[CutOut]] = [[] for _ in images]
-    stride = images.shape[-1] // masks.shape[-1]
-    hulls = boxes_of_masks(masks).long() * stride
-    columns = [wanted[:, None].long(), image_index[:, None], labels[:, None], hulls]
-    table = torch.cat(columns, dim=1).tolist()
-    rows = [row for row, (taken, *_) in enumerate(table) if taken]
-    if not rows:
-        return [()] * len(images)
-    pieces: list[Tensor] = []
-    means: list[Tensor] = []
-    for image, group in itertools.groupby(rows, key=lambda row: table[row][1]):
-        here = list(group)
-        cells, sure = (torch.stack([one[row] for row in here]).float() for one in (masks, scores))
-        fine = aligned_upsample(cells[:, None], stride)[:, 0] > 0.5  # (n, H, W)
-        sure = aligned_upsample(sure[:, None], stride)[:, 0]
-        means.append((sure * fine).sum(dim=(1, 2)) / (fine.sum(dim=(1, 2)) + 1))
-        colors = (images[image] * 255).round().to(torch.uint8)
-        for mask, row in zip(fine, here, strict=True):
-            x1, y1, x2, y2 = table[row][3:]
-            pieces += [mask[None, y1:y2, x1:x2].to(torch.uint8), colors[:, y1:y2, x1:x2]]
-    pieces.append(torch.cat(means).view(torch.uint8))  # the bytes of these numbers
-    flat = torch.cat([piece.flatten() for piece in pieces]).cpu()
-    *crops, sums = flat.split([piece.numel() for piece in pieces])
-    crops_and_quality = zip(rows, crops[::2], crops[1::2], _numbers(sums), strict=True)
-    for row, mask, picture, score in crops_and_quality:
-        _, image, label, x1, y1, x2, y2 = table[row]
-        if mask.numel():
-            size = (y2 - y1, x2 - x1)
-            found[image].append(
-                _trimmed(mask.view(size).bool(), picture.view(3, *size), (x1, y1), label, score)
+
+    def __init__(self, batch: Batch, masks: Tensor, scores: Tensor, wanted: Tensor) -> None:
+        self.batch = batch.host
+        cells = (batch.images.shape[-1] // masks.shape[-1]) ** 2
+        total = (scores * masks).sum(dim=(1, 2)) * cells
+        quality = total / (masks.sum(dim=(1, 2)) * cells + 1)
+        self._fetched = Fetched(masks, quality, wanted)
+
+    def objects(self) -> list[tuple[CutOut, ...]]:
+        """The objects of each image, in their order; those with an empty mask are left out."""
+        masks, quality, wanted = self._fetched.get()
+        found: list[tuple[CutOut, ...]] = []
+        first = 0
+        for image, targets in zip(self.batch.images, self.batch.targets, strict=True):
+            rows = range(first, first + len(targets))
+            taken = [row for row in rows if wanted[row] and masks[row].any()]
+            labels = targets.labels.tolist()
+            found.append(
+                tuple(
+                    _cut(image, masks[row], labels[row - first], float(quality[row]))
+                    for row in taken
+                )
             )
-    return [tuple(objects) for objects in found]
+            first += len(targets)
+        return found
 
 
-def _numbers(raw: Tensor) -> list[float]:
-    """Of their bytes, which are on the host; a copy begins where a number may begin."""
-    return raw.clone().view(torch.float32).tolist()
-
-
-def _trimmed(
-    mask: Tensor, picture: Tensor, corner: tuple[int, int], label: int, score: float
-) -> CutOut:
-    """The object in the smallest rectangle; a copy, which does not hold on to its batch."""
+def _cut(image: Tensor, cells: Tensor, label: int, score: float) -> CutOut:
+    """One object of a picture (3, H, W) in 0..1 by its mask (h, w), which has some cell."""
+    stride = image.shape[-1] // cells.shape[-1]
+    left, top, right, bottom = boxes_of_masks(cells[None])[0].int().tolist()
+    # Of cells around them, the outermost are those of the picture's rim or are not in the mask.
+    rows = slice(max(top - 1, 0), min(bottom + 1, cells.shape[0]))
+    columns = slice(max(left - 1, 0), min(right + 1, cells.shape[1]))
+    mask = aligned_upsample(cells[None, None, rows, columns].float(), stride)[0, 0] > 0.5
     x1, y1, x2, y2 = boxes_of_masks(mask[None])[0].int().tolist()
+    x, y = columns.start * stride + x1, rows.start * stride + y1
+    picture = image[:, y : y + y2 - y1, x : x + x2 - x1]
     return CutOut(
-        picture=picture[:, y1:y2, x1:x2].clone(),
+        picture=(picture * 255).round().to(torch.uint8),
         mask=mask[y1:y2, x1:x2].clone(),
-        corner=(corner[0] + x1, corner[1] + y1),
+        corner=(x, y),
         label=label,
         score=score,
     )

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from boxmask.box_supervision.weak_loss import LossContext
+from boxmask.waitless import send
 
 
 def drawn_alone(context: LossContext) -> LossContext:
@@ -14,19 +15,24 @@ def drawn_alone(context: LossContext) -> LossContext:
     """
     targets = context.batch.targets
     lengths = [len(one) for one in targets]
-    index = context.student.instance_index
-    if sum(lengths) <= len(index):
+    if sum(lengths) <= len(context.student):
         return context
-    drawn = torch.zeros(sum(lengths), dtype=torch.bool, device=index.device)
+    index = context.student.owners_on_host
+    drawn = torch.zeros(sum(lengths), dtype=torch.bool)
     drawn[index] = True
-    place = drawn.cumsum(0) - 1  # of each object among the drawn ones
-    kept = tuple(one.select(keep) for one, keep in zip(targets, drawn.split(lengths), strict=True))
+    place = (drawn.cumsum(0) - 1)[index]  # of each sample's object among the drawn ones
+    kept = tuple(
+        one.select(keep.nonzero().squeeze(-1))
+        for one, keep in zip(targets, drawn.split(lengths), strict=True)
+    )
+    sent = send(place, context.student.logits.device)
     student, teacher = (
-        None if samples is None else replace(samples, instance_index=place[samples.instance_index])
+        None if samples is None else replace(samples, instance_index=sent, owners=place)
         for samples in (context.student, context.teacher)
     )
     assert student is not None
     batch = replace(context.batch, targets=kept)
+    batch.remember(replace(context.batch.host, targets=tuple(one.host for one in kept)))
     alone = replace(context, batch=batch, student=student, teacher=teacher)
     alone.share_lab(context)  # the pictures are the same
     return alone

@@ -19,8 +19,8 @@ from boxmask.ops.boxes import cells_in_boxes, outside_boxes
 from boxmask.ops.contrast import color_contrast
 from boxmask.ops.masks import sample_at_stride
 from boxmask.ops.pairwise import pairwise_sum
-from boxmask.ops.waitless import numbered
 from boxmask.structures import Batch, LossSum
+from boxmask.waitless import numbered
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss
 from boxmask.ops.dice import dice_distance
-from boxmask.ops.waitless import scalar
 from boxmask.structures import LossSum
+from boxmask.waitless import scalar
 
 
 @dataclass(frozen=True, kw_only=True)

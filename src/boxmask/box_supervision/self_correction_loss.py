@@ -7,7 +7,7 @@ from torch import Tensor
 
 from boxmask.box_supervision.copy_paste_bank import CopyPasteBank, CopyPasteSettings
 from boxmask.box_supervision.correction import Correction, unit_cells
-from boxmask.box_supervision.cut_out import cut_out
+from boxmask.box_supervision.cut_out import CuttingOut
 from boxmask.box_supervision.drawn_objects import drawn_alone
 from boxmask.box_supervision.self_correction import (
     PseudoMaskSettings,
@@ -24,10 +24,15 @@ from boxmask.ops.boxes import outside_boxes, paired_iou
 from boxmask.ops.groups import numbered_values
 from boxmask.ops.masks import aligned_upsample, boxes_of_masks
 from boxmask.ops.owners import claimed_by_others, highest_scores
-from boxmask.ops.waitless import numbered
 from boxmask.prototypes.cosine_levels import CosineLevels
-from boxmask.prototypes.prototype_bank import ClassPixels, PrototypeBank, PrototypeSettings
+from boxmask.prototypes.prototype_bank import (
+    ClassPixels,
+    PrototypeBank,
+    PrototypeSettings,
+    class_pixels,
+)
 from boxmask.structures import Batch, LossSum, MaskSamples
+from boxmask.waitless import numbered, send
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,18 +211,14 @@ class SelfCorrectionLoss(WeakLoss):
             eligible = correction.masks.foreground
         size = correction.instance.shape[-2:]
         by, averaged = (unit_cells(samples, size) for samples in (teacher, student))
-        num_classes = self.settings.num_classes
-        place = correction.image_index * num_classes + correction.labels
-        counts = torch.zeros((len(by) * num_classes, *size), device=eligible.device)
+        labels = torch.cat([one.host.labels for one in context.batch.targets])
+        classes, slot = labels.unique(return_inverse=True)  # (G,), (N,), on the host
+        place = correction.image_index * len(classes) + send(slot, eligible.device)
+        counts = torch.zeros((len(by) * len(classes), *size), device=eligible.device)
         counts.index_add_(0, place, eligible.float())
-        maps = counts.unflatten(0, (len(by), num_classes)) > 0  # (B, C, h, w)
-        image, label, row, column = maps.nonzero(as_tuple=True)
-        return ClassPixels(
-            assigned_by=by[image, :, row, column],
-            averaged=averaged[image, :, row, column],
-            labels=label,
-            num_images=maps.flatten(2).any(dim=-1).sum(dim=0),
-        )
+        maps = counts.unflatten(0, (len(by), len(classes))) > 0  # (B, G, h, w)
+        most = self.settings.prototypes.max_pixels
+        return class_pixels(by, averaged, maps, classes.tolist(), most)
 
     def update(self, context: LossContext) -> None:
         """Moves the prototypes by the last forward pass, and remembers its objects."""
@@ -231,26 +232,19 @@ class SelfCorrectionLoss(WeakLoss):
 
     @torch.no_grad()
     def _remember(self, bank: CopyPasteBank, context: LossContext, correction: Correction) -> None:
-        """Cuts the objects of pictures without pasted ones out, at full size."""
+        """Objects of pictures without pasted ones go to the bank, at full size."""
         batch = context.batch
         cell = batch.images.shape[-1] // correction.instance.shape[-1]
         hulls = boxes_of_masks(correction.masks.foreground) * cell
         fits = paired_iou(hulls, torch.cat([t.boxes for t in batch.targets]).to(hulls.dtype))
         usable = correction.known & self.bank.seen[correction.labels]
         usable &= fits >= bank.settings.least_fit
-        fresh = torch.ones(len(batch), dtype=torch.bool, device=usable.device)
-        for image in self._pasted:
-            fresh[image] = False
-        found = cut_out(
-            batch.images,
-            correction.masks.foreground,
-            correction.masks.scores,
-            correction.image_index,
-            correction.labels,
-            usable & fresh[correction.image_index],
+        fresh = torch.ones(len(batch), dtype=torch.bool)
+        fresh[list(self._pasted)] = False
+        usable &= send(fresh, usable.device)[correction.image_index]
+        bank.await_objects(
+            CuttingOut(batch, correction.masks.foreground, correction.masks.scores, usable)
         )
-        for objects in found:
-            bank.remember(objects)
 
     def _claimed(self, scores: Tensor, group: Tensor, num_groups: int) -> Tensor:
         """(N, h, w) bool, cells that another object of the group (N,) owns."""

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss
-from boxmask.ops.waitless import scalar
 from boxmask.structures import LossSum, MaskSamples
+from boxmask.waitless import scalar
 
 
 @dataclass(frozen=True, kw_only=True)

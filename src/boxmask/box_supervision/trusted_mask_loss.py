@@ -9,8 +9,8 @@ from torch import Tensor
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero
 from boxmask.ops.dice import dice_distance
 from boxmask.ops.masks import sample_at_stride
-from boxmask.ops.waitless import scalar
 from boxmask.structures import Batch, LossSum, MaskSamples
+from boxmask.waitless import scalar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ class TrustedMaskLoss(WeakLoss):
         if all(t.masks is None for t in targets):  # known without asking the device
             total = attached_zero(context)
             return LossSum(total, torch.zeros_like(total.detach()))
-        trusted = torch.cat([t.trusted for t in targets])[student.instance_index]
-        chosen = student.select(trusted)
+        trusted = torch.cat([t.host.trusted for t in targets])[student.owners_on_host]
+        chosen = student.select(trusted.nonzero().squeeze(-1))
         truth = masks_on_samples(context.batch, chosen)
         logits, truth = chosen.logits.float(), truth.float()
         distances = dice_distance(logits.sigmoid(), truth)  # (K,)

@@ -1,5 +1,7 @@
 """Masks from the kernels of SOLOv2's cells."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,13 +13,13 @@ NUM_NEAR = 5
 FARTHEST = 2.0
 
 
-def dynamic_convolution(features: Tensor, kernels: Tensor, image_index: Tensor) -> Tensor:
+def dynamic_convolution(features: Tensor, kernels: Tensor, counts: Sequence[int]) -> Tensor:
     """Each kernel as a 1x1 convolution over its image's features.
 
     Args:
         features: (B, D, h, w).
-        kernels: (K, D).
-        image_index: (K,) int64, not decreasing.
+        kernels: (K, D), image after image.
+        counts: kernels of each image.
 
     Returns:
         (K, h, w) logits; attached to features and kernels also for K = 0.
@@ -25,10 +27,9 @@ def dynamic_convolution(features: Tensor, kernels: Tensor, image_index: Tensor) 
     Source: SOLOv2 (NeurIPS 2020), dynamic convolution.
     """
     size = features.shape[-2:]
-    counts = torch.bincount(image_index, minlength=len(features)).tolist()
     maps = [
         own @ shared.permute(1, 2, 0).flatten(0, 1).T  # (k, D) x (D, h * w)
-        for own, shared in zip(kernels.split(counts), features, strict=True)
+        for own, shared in zip(kernels.split(list(counts)), features, strict=True)
     ]
     return torch.cat(maps).unflatten(-1, size)
 

@@ -22,7 +22,11 @@ from boxmask.detectors.fcos import (
 from boxmask.detectors.mask_branch import MaskBranch, gather_patches
 from boxmask.detectors.picture_masks import MASK_STRIDE, whole_image_frames
 from boxmask.detectors.point_detections import best_points, point_boxes
-from boxmask.detectors.sample_choice import best_of_each_object, with_every_object
+from boxmask.detectors.sample_choice import (
+    best_of_each_object,
+    points_of_objects,
+    with_every_object,
+)
 from boxmask.necks.bifpn import BiFPN
 from boxmask.necks.feature_pyramid import FeaturePyramid
 from boxmask.ops.dynamic_mask import dynamic_mask_logits, num_dynamic_parameters
@@ -215,15 +219,16 @@ class CondInstHeads(nn.Module):
         """See `Detector.assign`."""
         points = point_targets(outputs.points.grid, targets, self.settings.fcos)
         scores = self._scores(outputs.points, points.image_index, points.position)
-        kept = best_of_each_object(
+        kept, owners = best_of_each_object(
             points.instance_index,
             scores,
+            points.counts,
             [len(one) for one in targets],
             self.settings.samples_per_image,
         )
         return SampleAssignment.of(
             points.position[kept], points.image_index[kept], points.instance_index[kept],
-            targets, points,
+            targets, points, owners,
         )  # fmt: skip
 
     def assign_every_box(
@@ -243,14 +248,17 @@ class CondInstHeads(nn.Module):
             offset += len(target)
         image_index, position, instance = map(torch.cat, (images, positions, instances))
         scores = self._scores(outputs.points, image_index, position)
-        kept = best_of_each_object(
+        kept, owners = best_of_each_object(
             instance,
             scores,
+            points_of_objects(instance, offset),
             [len(one) for one in targets],
             self.settings.samples_per_image,
             cap_objects=False,
         )
-        return SampleAssignment.of(position[kept], image_index[kept], instance[kept], targets, None)
+        return SampleAssignment.of(
+            position[kept], image_index[kept], instance[kept], targets, owners=owners
+        )
 
     def mask_samples(self, outputs: CondInstOutputs, assignment: SampleAssignment) -> MaskSamples:
         """See `Detector.mask_samples`."""
@@ -267,6 +275,7 @@ class CondInstHeads(nn.Module):
             predicted_boxes=point_boxes(outputs.points, image_index, position),
             scores=self._scores(outputs.points, image_index, position),
             features=outputs.features,
+            owners=assignment.owners,
         )
 
     def mask_logits(

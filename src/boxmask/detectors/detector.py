@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from boxmask.backbones.backbone import BackboneSettings
 from boxmask.backbones.stages import PartialMaps
 from boxmask.structures import Detections, LossSum, MaskSamples, Targets
+from boxmask.waitless import numbered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class SampleAssignment:
         tight: (K, 2) bool, whether that box is tight along x and y.
         labels: (K,) int64.
         detection: what the architecture's own detection losses need, or None.
+        owners: `instance_index` on the CPU, where the host knows it.
+        counts: samples of each image, known to the host.
     """
 
     position: Tensor
@@ -34,6 +37,8 @@ class SampleAssignment:
     tight: Tensor
     labels: Tensor
     detection: Any = None
+    owners: Tensor | None = None
+    counts: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.position)
@@ -46,8 +51,15 @@ class SampleAssignment:
         instance_index: Tensor,
         targets: Sequence[Targets],
         detection: Any = None,
+        owners: Tensor | None = None,
     ) -> "SampleAssignment":
-        """Binds predictions to the boxes and classes of their objects; arguments as attributes."""
+        """Binds predictions to the boxes and classes of their objects; arguments as attributes.
+
+        Without `owners` the host waits for the counts.
+        """
+        images = image_index
+        if owners is not None:
+            images = numbered([len(one) for one in targets], owners.device)[owners]
         return cls(
             position=position,
             image_index=image_index,
@@ -56,6 +68,8 @@ class SampleAssignment:
             tight=torch.cat([t.tight for t in targets])[instance_index],
             labels=torch.cat([t.labels for t in targets])[instance_index],
             detection=detection,
+            owners=owners,
+            counts=tuple(images.bincount(minlength=len(targets)).tolist()),
         )
 
 

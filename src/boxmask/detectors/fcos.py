@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from boxmask.detectors.focal_loss import focal_class_loss
 from boxmask.ops.boxes import centerness, encode_ltrb, giou_of_ltrb
 from boxmask.ops.points import PointGrid, in_center_region
-from boxmask.ops.waitless import constants, scalar
 from boxmask.structures import LossSum, Targets
+from boxmask.waitless import constants, scalar, send
 
 # Pixels to the farthest side of a box that a level takes: more than the first, up to the second.
 SIZE_RANGES = ((-1.0, 64.0), (64.0, 128.0), (128.0, 256.0), (256.0, 512.0), (512.0, math.inf))
@@ -74,6 +74,7 @@ class PointTargets:
         instance_index: (M,) its object among all objects of the batch.
         ltrb: (M, 4) target distances in strides.
         centerness: (M,) in 0..1.
+        counts: how many of them each object has, known to the host.
     """
 
     labels: Tensor
@@ -82,6 +83,7 @@ class PointTargets:
     instance_index: Tensor
     ltrb: Tensor
     centerness: Tensor
+    counts: tuple[int, ...]
 
 
 class FCOSHead(nn.Module):
@@ -165,13 +167,20 @@ def point_targets(
 ) -> PointTargets:
     """Assigns each point to the smallest box that it may explain.
 
+    Boxes tell all of it, so the host finds it while the device is at work, and knows how many
+    points there are.
+
     Args:
         grid: the P points.
         targets: one entry an image.
         settings: radius of the centre region.
 
+    Returns:
+        On the device of the grid.
+
     Source: FCOS (TPAMI 2021), centre sampling with radius 1.5.
     """
+    device, grid, targets = grid.points.device, grid.host, [one.host for one in targets]
     owners = grid.levels.new_full((len(targets), len(grid.points)), -1)  # (B, P)
     offset = 0
     for image, target in enumerate(targets):
@@ -188,12 +197,13 @@ def point_targets(
     boxes = torch.cat([t.boxes for t in targets])
     ltrb = encode_ltrb(grid.points[position], boxes[instance_index])
     return PointTargets(
-        labels=labels,
-        image_index=image_index,
-        position=position,
-        instance_index=instance_index,
-        ltrb=ltrb / grid.strides[position, None],
-        centerness=centerness(ltrb),
+        labels=send(labels, device),
+        image_index=send(image_index, device),
+        position=send(position, device),
+        instance_index=send(instance_index, device),
+        ltrb=send(ltrb / grid.strides[position, None], device),
+        centerness=send(centerness(ltrb), device),
+        counts=tuple(torch.bincount(instance_index, minlength=offset).tolist()),
     )
 
 

@@ -12,8 +12,8 @@ from boxmask.detectors.detector import Detector
 from boxmask.ops.boxes import TINY, paired_iou
 from boxmask.ops.groups import shares_within
 from boxmask.ops.owners import claimed_by_others, highest_scores
-from boxmask.ops.waitless import numbered
 from boxmask.structures import MaskSamples, Targets
+from boxmask.waitless import numbered
 
 # How much a sample whose predicted box fits the given one outweighs the others (SIM, equation 6).
 FIT_SHARPNESS = 5.0

@@ -7,8 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from boxmask.ops.waitless import numbered
 from boxmask.structures import Targets
+from boxmask.waitless import numbered, send
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,14 @@ class CellTargets:
         image_index: (M,) image of each positive, not decreasing.
         position: (M,) its place among the P cells.
         instance_index: (M,) its object among all objects of the batch.
+        counts: how many of them each object has, known to the host.
     """
 
     labels: Tensor
     image_index: Tensor
     position: Tensor
     instance_index: Tensor
+    counts: tuple[int, ...]
 
 
 def cell_middles(
@@ -140,15 +142,16 @@ def settled_pairs(pairs: Tensor, boxes: Tensor) -> Tensor:
 def cell_targets(
     settings: GridSettings, targets: Sequence[Targets], image_size: tuple[int, int]
 ) -> CellTargets:
-    """Assigns each cell to the smallest box that it may explain.
+    """Assigns each cell to the smallest box that it may explain; the host finds it.
 
     Args:
         settings: grids and ranges.
         targets: one entry an image.
         image_size: (height, width) with padding.
     """
+    device, targets = targets[0].boxes.device, [one.host for one in targets]
     num_cells = sum(side * side for side in settings.sides)
-    labels = torch.full((len(targets), num_cells), -1, device=targets[0].boxes.device)
+    labels = torch.full((len(targets), num_cells), -1)
     found = []
     for image, target in enumerate(targets):
         pairs = cell_pairs(settings, target.boxes, image_size)
@@ -156,11 +159,13 @@ def cell_targets(
         labels[image, position] = target.labels[owner]
         found.append((position, owner))
     image_index, position, instance_index = _joined(found, targets)
+    num_objects = sum(len(one) for one in targets)
     return CellTargets(
-        labels=labels,
-        image_index=image_index,
-        position=position,
-        instance_index=instance_index,
+        labels=send(labels, device),
+        image_index=send(image_index, device),
+        position=send(position, device),
+        instance_index=send(instance_index, device),
+        counts=tuple(torch.bincount(instance_index, minlength=num_objects).tolist()),
     )
 
 

@@ -30,6 +30,7 @@ from boxmask.detectors.query_matching import (
 )
 from boxmask.ops.masks import boxes_of_masks, mean_foreground_score
 from boxmask.structures import Detections, LossSum, MaskSamples, Targets
+from boxmask.waitless import send
 
 STRIDES = (4, 8, 16, 32)
 
@@ -145,7 +146,7 @@ class Mask2Former(Detector):
     def mask_samples(self, outputs: QueryOutputs, assignment: SampleAssignment) -> MaskSamples:
         """Masks at stride 4 of the assigned queries."""
         output, query = self._places(outputs, assignment.position)
-        counts = assignment.image_index.bincount(minlength=len(outputs.pixels)).tolist()
+        counts = list(assignment.counts)
         places = zip(output.split(counts), query.split(counts), strict=True)
         logits = torch.cat(
             [image_mask_logits(outputs, image, *place) for image, place in enumerate(places)]
@@ -163,6 +164,7 @@ class Mask2Former(Detector):
             predicted_boxes=boxes_of_logits(logits, assignment.boxes),
             scores=class_scores(class_logits).gather(1, known[:, None])[:, 0],
             features=outputs.pixels,
+            owners=assignment.owners,
         )
 
     def detections(
@@ -224,10 +226,11 @@ class Mask2Former(Detector):
                 images.append(torch.full_like(query, image))
                 instances.append(owner + offset)
             offset += len(targets[image])
+        owners = torch.cat(instances)
         position, image_index, instance = (
-            torch.cat(parts).to(device) for parts in (positions, images, instances)
+            send(many, device) for many in (torch.cat(positions), torch.cat(images), owners)
         )
-        return SampleAssignment.of(position, image_index, instance, targets)
+        return SampleAssignment.of(position, image_index, instance, targets, owners=owners)
 
 
 def _in_picture(logits: Tensor, image_size: tuple[int, int]) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxmask.ops.masks import aligned_upsample
-from boxmask.ops.waitless import numbered
+from boxmask.waitless import numbered
 
 
 class MaskBranch(nn.Module):

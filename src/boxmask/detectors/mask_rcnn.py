@@ -22,7 +22,7 @@ from boxmask.detectors.region_masks import (
     pool_regions,
 )
 from boxmask.detectors.region_proposals import ProposalNetwork, ProposalOutputs, ProposalSettings
-from boxmask.detectors.sample_choice import best_of_each_object
+from boxmask.detectors.sample_choice import best_of_each_object, points_of_objects
 from boxmask.structures import Detections, LossSum, MaskSamples, Targets
 
 
@@ -151,13 +151,15 @@ class MaskRCNN(Detector):
         assert outputs.anchors is not None
         drawn = self.region_head.draw(outputs.anchors.proposals, targets)
         position = (drawn.categories > 0).nonzero().squeeze(-1)
-        kept = best_of_each_object(
-            drawn.instance_index[position],
+        instances, counts = drawn.instance_index[position], [len(one) for one in targets]
+        kept, owners = best_of_each_object(
+            instances,
             torch.rand(len(position), device=position.device),
-            [len(one) for one in targets],
+            points_of_objects(instances, sum(counts)),
+            counts,
             self.settings.samples_per_image,
         )
-        return _sample_assignment(position[kept], drawn, targets)
+        return _sample_assignment(position[kept], drawn, targets, owners)
 
     def assign_every_box(
         self, outputs: MaskRCNNOutputs, targets: Sequence[Targets]
@@ -205,6 +207,7 @@ class MaskRCNN(Detector):
             predicted_boxes=boxes,
             scores=scores,
             features=outputs.levels[0],
+            owners=assignment.owners,
         )
 
     def region_masks(
@@ -259,9 +262,12 @@ class MaskRCNN(Detector):
 
 
 def _sample_assignment(
-    position: Tensor, regions: RegionTargets, targets: Sequence[Targets]
+    position: Tensor,
+    regions: RegionTargets,
+    targets: Sequence[Targets],
+    owners: Tensor | None = None,
 ) -> SampleAssignment:
     """Binds regions, by their place among all regions of the batch, to their objects' boxes."""
     instance_index = regions.instance_index[position]
     image_index = regions.image_index[position]
-    return SampleAssignment.of(position, image_index, instance_index, targets, regions)
+    return SampleAssignment.of(position, image_index, instance_index, targets, regions, owners)

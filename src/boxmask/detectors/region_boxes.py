@@ -11,8 +11,8 @@ from torchvision.models.detection.roi_heads import RoIHeads
 
 from boxmask.detectors.region_masks import pool_regions
 from boxmask.detectors.region_proposals import SMOOTH_L1_BETA, sized_boxes
-from boxmask.ops.waitless import numbered, scalar
 from boxmask.structures import LossSum, Targets
+from boxmask.waitless import numbered, scalar
 
 
 @dataclass(frozen=True, kw_only=True)

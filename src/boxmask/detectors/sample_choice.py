@@ -7,17 +7,18 @@ from torch import Tensor
 
 from boxmask.detectors.fcos import SIZE_RANGES
 from boxmask.ops.points import PointGrid
-from boxmask.ops.waitless import constants, numbered
+from boxmask.waitless import constants, numbered, send
 
 
 def best_of_each_object(
     instance_index: Tensor,
     scores: Tensor,
+    points: Sequence[int],
     counts: Sequence[int],
     per_image: int,
     *,
     cap_objects: bool = True,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """The points with the best scores of each object, shared out evenly within an image.
 
     Each object keeps max(per_image // objects of its image, 1) points; objects without points do
@@ -27,29 +28,39 @@ def best_of_each_object(
     Args:
         instance_index: (M,) object of each point, over the whole batch, image after image.
         scores: (M,) the higher the better.
+        points: number of points of each of the N objects.
         counts: number of objects of each image.
         per_image: points to keep of an image.
         cap_objects: draw objects at random where there are more than `per_image`; else keep all.
 
     Returns:
-        (K,) int64 indices into the points, in order of object, the best first. The host waits for
-        K, and for nothing else.
+        (K,) int64 indices into the points, in order of object, the best first; and (K,) int64
+        object of each of them, on the CPU. The host does not wait.
 
     Source: published BoxInst code, 64 points an image; the cap on objects is ours.
     """
-    device = scores.device
-    image_of = numbered(counts, device)  # (N,)
-    pointed = torch.zeros(len(image_of), dtype=torch.bool, device=device)
-    pointed.index_fill_(0, instance_index, True)
-    objects = torch.zeros(len(counts), dtype=torch.int64, device=device)
+    host = torch.device("cpu")
+    image_of = numbered(counts, host)  # (N,)
+    of_object = torch.tensor(points, dtype=torch.int64, device=host)
+    pointed = of_object > 0
+    objects = torch.zeros(len(counts), dtype=torch.int64)
     objects.index_add_(0, image_of, pointed.long())
     share = (per_image // objects.clamp(min=1)).clamp(min=1)[image_of]  # (N,)
     if cap_objects:
-        lot = torch.rand(len(image_of), device=device) + ~pointed  # those without points are last
+        lot = torch.rand(len(image_of)) + ~pointed  # those without points are last
         share = torch.where(_rank_within(image_of, lot) < per_image, share, 0)
+    share = torch.minimum(share, of_object)
+    owners = torch.arange(len(share)).repeat_interleave(share)  # (K,)
     rank = _rank_within(instance_index, -scores)
-    kept = (rank < share[instance_index]).nonzero().squeeze(-1)
-    return kept[torch.argsort(instance_index[kept] * per_image + rank[kept])]
+    place = instance_index * per_image + rank
+    last = len(share) * per_image
+    place = torch.where(rank < send(share, scores.device)[instance_index], place, last)
+    return place.argsort(stable=True)[: len(owners)], owners
+
+
+def points_of_objects(instance_index: Tensor, num_objects: int) -> list[int]:
+    """How many points each object has; the host waits for it."""
+    return torch.bincount(instance_index, minlength=num_objects).tolist()
 
 
 def _rank_within(group: Tensor, key: Tensor) -> Tensor:

@@ -24,11 +24,11 @@ from boxmask.detectors.grid_cells import (
     cells_of_every_box,
 )
 from boxmask.detectors.picture_masks import boxes_of_logits, whole_image_frames
-from boxmask.detectors.sample_choice import best_of_each_object
+from boxmask.detectors.sample_choice import best_of_each_object, points_of_objects
 from boxmask.detectors.solov2_layers import CellHead, MaskFeatures
 from boxmask.ops.masks import mean_foreground_score
-from boxmask.ops.waitless import scalar
 from boxmask.structures import Detections, LossSum, MaskSamples, Targets
+from boxmask.waitless import constants, scalar
 
 STRIDES = (4, 8, 16, 32)
 
@@ -162,15 +162,16 @@ class SOLOv2(Detector):
         """Cells around a box's middle; where boxes share one it is the smallest's."""
         cells = cell_targets(self.settings.grid, targets, outputs.image_size)
         scores = best_class_scores(outputs, cells.image_index, cells.position)
-        kept = best_of_each_object(
+        kept, owners = best_of_each_object(
             cells.instance_index,
             scores,
+            cells.counts,
             [len(one) for one in targets],
             self.settings.samples_per_image,
         )
         return SampleAssignment.of(
             cells.position[kept], cells.image_index[kept], cells.instance_index[kept],
-            targets, cells,
+            targets, cells, owners,
         )  # fmt: skip
 
     def assign_every_box(
@@ -181,14 +182,18 @@ class SOLOv2(Detector):
             self.settings.grid, targets, outputs.image_size
         )
         scores = best_class_scores(outputs, image_index, position)
-        kept = best_of_each_object(
+        counts = [len(one) for one in targets]
+        kept, owners = best_of_each_object(
             instance,
             scores,
-            [len(one) for one in targets],
+            points_of_objects(instance, sum(counts)),
+            counts,
             self.settings.samples_per_image,
             cap_objects=False,
         )
-        return SampleAssignment.of(position[kept], image_index[kept], instance[kept], targets, None)
+        return SampleAssignment.of(
+            position[kept], image_index[kept], instance[kept], targets, owners=owners
+        )
 
     def detection_losses(
         self,
@@ -206,7 +211,7 @@ class SOLOv2(Detector):
     def mask_samples(self, outputs: SOLOv2Outputs, assignment: SampleAssignment) -> MaskSamples:
         """Masks at stride 4 of the assigned cells; scores are as those of detections."""
         image_index, position = assignment.image_index, assignment.position
-        logits = self.mask_logits(outputs, image_index, position)
+        logits = self.mask_logits(outputs, image_index, position, assignment.counts)
         sure = mean_foreground_score(logits.detach().sigmoid())
         return MaskSamples(
             logits=logits,
@@ -219,21 +224,22 @@ class SOLOv2(Detector):
             predicted_boxes=boxes_of_logits(logits, assignment.boxes),
             scores=best_class_scores(outputs, image_index, position) * sure,
             features=outputs.features,
+            owners=assignment.owners,
         )
 
-    def mask_logits(self, outputs: SOLOv2Outputs, image_index: Tensor, position: Tensor) -> Tensor:
-        """(K, h, w) logits at stride 4 of K cells, in float32; `image_index` not decreasing."""
+    def mask_logits(
+        self, outputs: SOLOv2Outputs, image_index: Tensor, position: Tensor, counts: Sequence[int]
+    ) -> Tensor:
+        """(K, h, w) logits at stride 4 of K cells, in float32; `counts` of each image in turn."""
         kernels = outputs.kernels[image_index, position].float()  # (K, E)
         channels = self.settings.mask_channels
         with torch.autocast(kernels.device.type, enabled=False):
-            logits = dynamic_convolution(
-                outputs.features.float(), kernels[:, :channels], image_index
-            )
+            logits = dynamic_convolution(outputs.features.float(), kernels[:, :channels], counts)
             if not self.settings.near_cell:
                 return logits
             grid = self.settings.grid
             middles = cell_middles(grid, outputs.image_size, kernels.device)[position]
-            most = kernels.new_tensor([high for _, high in grid.size_ranges])
+            most = constants(tuple(high for _, high in grid.size_ranges), kernels.device)
             reaches = most[cell_levels(grid, kernels.device)[position]] / 2
             return logits + near_cell_logits(
                 kernels[:, channels:], middles, reaches, (logits.shape[-2], logits.shape[-1])
@@ -252,7 +258,9 @@ class SOLOv2(Detector):
             position, labels, scores = best_cells(
                 class_scores, settings.grid.sides, settings.choice
             )
-            logits = self.mask_logits(outputs, torch.full_like(position, image), position)
+            counts = [len(position) * (other == image) for other in range(len(outputs.features))]
+            index = torch.full_like(position, image)
+            logits = self.mask_logits(outputs, index, position, counts)
             found.append(found_objects(logits.sigmoid(), scores, labels, size, settings.choice))
         return found
 

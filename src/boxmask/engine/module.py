@@ -22,6 +22,7 @@ from boxmask.engine.teacher import MovingAverage
 from boxmask.engine.training_step import TrainingStep
 from boxmask.errors import UserError
 from boxmask.structures import Batch
+from boxmask.waitless import Fetched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,7 @@ class TrainingModule(pl.LightningModule):
         self.settings = settings
         self.epoch_means = RunningMeans()
         self._last_step = -1
+        self._unchecked: _Losses | None = None
 
     @property
     def progress(self) -> float:
@@ -76,18 +78,37 @@ class TrainingModule(pl.LightningModule):
         return self.global_step / max(int(self.trainer.estimated_stepping_batches), 1)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """The loss of a batch; stops with the pictures' names when it is not finite."""
+        """The loss of a batch; stops with the pictures' names when it is not finite.
+
+        On a GPU it stops a step later, so as not to wait for the number.
+        """
         torch.manual_seed(_step_seed(self.settings.seed, self.current_epoch, batch_index))
         losses, context = self.step(batch, self.progress, self.average.model)
         total = torch.stack(list(losses.values())).sum()
-        if not bool(total.isfinite()):
-            raise _not_finite(losses, batch, self.global_step)
+        self._check(_Losses.of(losses, batch, self.global_step))
         watched = self.step.objective.report()
         self.epoch_means.add(
             {**losses, **watched, "loss": total, "fill": context.student.mean_fill}
         )
         self._context = context
         return total
+
+    def _check(self, losses: _Losses | None) -> None:
+        """Raises if losses are not finite: these, or where the host would wait those before."""
+        before, self._unchecked = self._unchecked, losses
+        if before is not None:
+            before.check()
+        if losses is not None and self.device.type == "cpu":
+            losses.check()
+
+    def means_of_epoch(self) -> dict[str, float]:
+        """Means of named numbers since the epoch began, see `RunningMeans.compute`.
+
+        Raises:
+            UserError: If losses of the last step are not finite.
+        """
+        self._check(None)
+        return self.epoch_means.compute()
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """After an optimizer step the average and the losses' own state move."""
@@ -208,11 +229,34 @@ def _step_seed(seed: int, epoch: int, batch_index: int) -> int:
     return hash((seed, epoch, batch_index, ranks.rank())) % (2**63)
 
 
-def _not_finite(losses: Mapping[str, Tensor], batch: Batch, step: int) -> UserError:
-    bad = [name for name, value in losses.items() if not math.isfinite(float(value))]
-    return UserError(
-        f"{' and '.join(bad)} became NaN or infinite at step {step}",
-        where=f"pictures: {', '.join(batch.names)}",
-        fix="look at these pictures and their boxes; if they are fine, lower --learning-rate "
-        "or train with --precision 32",
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Losses:
+    """Losses of a step, on their way to the host."""
+
+    values: Fetched
+    names: tuple[str, ...]
+    pictures: tuple[str, ...]
+    step: int
+
+    @classmethod
+    def of(cls, losses: Mapping[str, Tensor], batch: Batch, step: int) -> _Losses:
+        return cls(
+            values=Fetched(torch.stack(list(losses.values())).detach()),
+            names=tuple(losses),
+            pictures=batch.names,
+            step=step,
+        )
+
+    def check(self) -> None:
+        """Raises UserError unless all are finite."""
+        values = self.values.get()[0].tolist()
+        bad = [
+            name for name, value in zip(self.names, values, strict=True) if not math.isfinite(value)
+        ]
+        if bad:
+            raise UserError(
+                f"{' and '.join(bad)} became NaN or infinite at step {self.step}",
+                where=f"pictures: {', '.join(self.pictures)}",
+                fix="look at these pictures and their boxes; if they are fine, lower "
+                "--learning-rate or train with --precision 32",
+            )

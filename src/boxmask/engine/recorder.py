@@ -99,7 +99,7 @@ class RunRecorder(pl.Callback):
         """Means of the epoch, scores where due, files, one printed line."""
         assert isinstance(pl_module, TrainingModule)
         self.minutes += (time.monotonic() - self._start) / 60
-        means = pl_module.epoch_means.compute()
+        means = pl_module.means_of_epoch()
         epoch = trainer.current_epoch + 1
         last = epoch == trainer.max_epochs
         due = last or epoch % self.settings.every == 0

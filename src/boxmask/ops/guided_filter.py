@@ -204,10 +204,9 @@ def _filtered(maps: Tensor, guide: ColorGuide) -> Tensor:
     sums = _window_sum(torch.cat([guide.colors * given, given], dim=1), guide.radius)
     means = sums * guide.scale  # (n, 4, h, w) of colour times map, and of the map
     covariance, mean = means[:, :3] - guide.means * means[:, 3:], means[:, 3]
-    slopes = torch.stack(
-        [_dot(guide.inverse[:, [_PLACE[a, b] for b in range(3)]], covariance) for a in range(3)],
-        dim=1,
-    )
+    inverse = guide.inverse.unbind(dim=1)
+    rows = (torch.stack([inverse[_PLACE[a, b]] for b in range(3)], dim=1) for a in range(3))
+    slopes = torch.stack([_dot(row, covariance) for row in rows], dim=1)
     heights = mean - _dot(slopes, guide.means)
     sums = _window_sum(torch.cat([slopes, heights[:, None]], dim=1), guide.radius) * guide.scale
     return (_dot(sums[:, :3], guide.colors) + sums[:, 3]).clamp(0, 1)

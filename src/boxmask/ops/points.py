@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from boxmask.ops.waitless import numbered
+from boxmask.waitless import numbered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +18,21 @@ class PointGrid:
         strides: (P,) pixels from one point to the next on its level.
         levels: (P,) int64 index of the level.
         sizes: (height, width) of each level in cells.
+        level_strides: pixels from one point to the next of each level.
     """
 
     points: Tensor
     strides: Tensor
     levels: Tensor
     sizes: tuple[tuple[int, int], ...]
+    level_strides: tuple[int, ...]
+
+    @property
+    def host(self) -> "PointGrid":
+        """The same on the CPU, without a wait for the device."""
+        if self.points.device.type == "cpu":
+            return self
+        return point_grid(self.sizes, self.level_strides, torch.device("cpu"))
 
 
 def map_points(size: tuple[int, int], stride: float, device: torch.device) -> Tensor:
@@ -46,6 +55,7 @@ def point_grid(
         strides=torch.cat(lengths),
         levels=numbered(counts, device),
         sizes=tuple(sizes),
+        level_strides=tuple(strides),
     )
 
 

@@ -1,6 +1,7 @@
 """A few unit vectors a class, moved by the pixels that are assigned to them."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from boxmask import ranks
 from boxmask.prototypes.sinkhorn import sinkhorn
+from boxmask.waitless import send
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,7 @@ class PrototypeSettings:
         momentum: share of the old value at each update, in 0..1, once warm. Paper: 0.999.
         epsilon: weight of the entropy in the assignment. Published code: 0.05.
         tolerance: relative error of the assignment's masses. Published code: 3 iterations.
-        max_iterations: of the assignment.
+        max_iterations: of the assignment, on a CPU; a GPU makes a fixed number, without a look.
         max_pixels: pixels of a class that an update looks at, all processes together.
     """
 
@@ -33,19 +35,54 @@ class PrototypeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassPixels:
-    """P pixels that belong to known classes.
+    """Up to N pixels of each of G classes.
 
     Attributes:
-        assigned_by: (P, D) unit vectors that decide the assignment (the teacher's).
-        averaged: (P, D) unit vectors whose means the prototypes follow (the student's).
-        labels: (P,) int64 class of each pixel.
-        num_images: (C,) images of this process in which each class has pixels.
+        assigned_by: (G, N, D) unit vectors that decide the assignment (the teacher's).
+        averaged: (G, N, D) unit vectors whose means the prototypes follow (the student's).
+        valid: (G, N) bool, pixels that exist; a class may have none.
+        classes: the G classes, no class twice.
+        num_images: (G,) images of this process in which each class has pixels.
     """
 
     assigned_by: Tensor
     averaged: Tensor
-    labels: Tensor
+    valid: Tensor
+    classes: tuple[int, ...]
     num_images: Tensor
+
+
+def class_pixels(
+    assigned_by: Tensor, averaged: Tensor, maps: Tensor, classes: Sequence[int], most: int
+) -> ClassPixels:
+    """At most so many pixels of each class, thinned out by a hash of their values.
+
+    How many there are stays on the device, so that the host does not wait.
+
+    Args:
+        assigned_by: (B, D, h, w) unit vectors.
+        averaged: (B, D, h, w) unit vectors.
+        maps: (B, G, h, w) bool, pixels of each class.
+        classes: the G classes.
+        most: pixels of a class to keep.
+    """
+    by, of = (one.permute(0, 2, 3, 1).flatten(0, 2) for one in (assigned_by, averaged))
+    of_class = maps.transpose(0, 1).flatten(1)  # (G, B * h * w)
+    keys = torch.where(of_class, content_hash(by), NO_PIXEL)
+    smallest = keys.topk(min(most, len(by)), dim=1, largest=False)
+    return ClassPixels(
+        assigned_by=by[smallest.indices],
+        averaged=of[smallest.indices],
+        valid=smallest.values < NO_PIXEL,
+        classes=tuple(classes),
+        num_images=maps.flatten(2).any(dim=-1).sum(dim=0),
+    )
+
+
+NO_PIXEL = 2.0  # larger than every hash
+# Where nobody looks whether the assignment is done. Of pixels and prototypes that are spread over
+# the whole sphere, one in a thousand is then not where it will be, of others none.
+UNSEEN_ITERATIONS = 30
 
 
 class PrototypeBank(nn.Module):
@@ -101,84 +138,84 @@ class PrototypeBank(nn.Module):
     def update(self, pixels: ClassPixels) -> None:
         """Moves the prototypes of all classes that have pixels; others stay as they are.
 
-        Every process must call it, also without pixels of its own.
+        Every process must call it, also without pixels of its own. A process alone does not make
+        the host wait.
         """
-        gathered = gather_pixels(pixels)
-        num_images = ranks.sum_over_ranks(pixels.num_images.float())
-        counts = self.updates.new_zeros(len(self.updates))
-        counts.index_add_(0, gathered.labels, torch.ones_like(gathered.labels).to(counts))
-        has = counts > 0
-        numbers = torch.stack([has.sum(), counts.max().long(), (has & ~self.seen).sum()])
-        here, most, fresh = numbers.tolist()  # all that the host must know, in one wait
-        if not here:
+        pixels = self._of_all_ranks(pixels)
+        if not pixels.classes or not pixels.valid.numel():
             return
-        present = torch.argsort((~has).int(), stable=True)[:here]  # by class
-        by, averaged, valid = self._by_class(gathered, present, most)
-        if fresh:
-            self._start(present, by, valid)
-        assignment = self._assign(present, by, valid)  # (G, N) prototype, -1 where no pixel
-        numbers = torch.arange(self.settings.per_class, device=assignment.device)
-        chosen = (assignment[..., None] == numbers).to(averaged.dtype)  # (G, N, L)
-        centroids = F.normalize(chosen.transpose(1, 2) @ averaged, dim=-1)  # (G, L, D)
-        self._move(present, centroids, chosen.sum(dim=1), num_images[present])
+        device = self.updates.device
+        classes = send(torch.tensor(pixels.classes), device)  # (G,)
+        self._start(classes, pixels)
+        assignment = self._assign(classes, pixels)  # (G, N) prototype, -1 where no pixel
+        numbers = torch.arange(self.settings.per_class, device=device)
+        chosen = (assignment[..., None] == numbers).to(pixels.averaged.dtype)  # (G, N, L)
+        centroids = F.normalize(chosen.transpose(1, 2) @ pixels.averaged, dim=-1)  # (G, L, D)
+        self._move(classes, centroids, chosen.sum(dim=1), pixels)
 
-    def _assign(self, present: Tensor, by: Tensor, valid: Tensor) -> Tensor:
-        settings = self.settings
+    def _assign(self, classes: Tensor, pixels: ClassPixels) -> Tensor:
+        settings, by = self.settings, pixels.assigned_by
+        looks = by.device.type == "cpu"  # elsewhere the host would have to wait
         shares = sinkhorn(
-            by @ self.vectors[present].transpose(1, 2),
+            by @ self.vectors[classes].transpose(1, 2),
             epsilon=settings.epsilon,
-            valid=valid,
-            tolerance=settings.tolerance,
-            max_iterations=settings.max_iterations,
+            valid=pixels.valid,
+            tolerance=settings.tolerance if looks else 0.0,
+            max_iterations=settings.max_iterations if looks else UNSEEN_ITERATIONS,
         )
-        return torch.where(valid, shares.argmax(dim=-1), -1)
+        return torch.where(pixels.valid, shares.argmax(dim=-1), -1)
 
-    def _by_class(
-        self, pixels: ClassPixels, present: Tensor, most: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels as padded (G, N, D), thinned out, and which of them exist, (G, N) bool.
+    def _of_all_ranks(self, pixels: ClassPixels) -> ClassPixels:
+        """The pixels of all processes together, thinned out again."""
+        if ranks.num_ranks() == 1:
+            return pixels
+        device = pixels.valid.device
+        own = torch.tensor(pixels.classes, dtype=torch.int64, device=device)
+        by, averaged, labels = (
+            ranks.gather_rows(many[pixels.valid])
+            for many in (
+                pixels.assigned_by,
+                pixels.averaged,
+                own[:, None].expand(pixels.valid.shape),
+            )
+        )
+        num_images = self.updates.new_zeros(len(self.updates))
+        num_images = ranks.sum_over_ranks(num_images.index_add(0, own, pixels.num_images.float()))
+        every = labels.unique()
+        together = class_pixels(
+            by.T[None, :, None],
+            averaged.T[None, :, None],
+            (labels == every[:, None])[None, :, None],
+            every.tolist(),
+            self.settings.max_pixels,
+        )
+        return replace(together, num_images=num_images[every])
 
-        `most` is the largest number of pixels of a class.
-        """
-        of_class = pixels.labels == present[:, None]  # (G, P)
-        keys = torch.where(of_class, content_hash(pixels.assigned_by), 2.0)
-        width = min(most, self.settings.max_pixels)
-        smallest = keys.topk(width, dim=1, largest=False)
-        valid = smallest.values < 2.0
-        return pixels.assigned_by[smallest.indices], pixels.averaged[smallest.indices], valid
-
-    def _start(self, present: Tensor, by: Tensor, valid: Tensor) -> None:
+    def _start(self, classes: Tensor, pixels: ClassPixels) -> None:
         """Gives unseen classes pixels of their own, each far from those chosen before."""
-        fresh = ~self.seen[present]
-        by, valid = by[fresh], valid[fresh]
+        by, valid = pixels.assigned_by, pixels.valid
+        first = torch.zeros_like(self.vectors[classes])  # (G, L, D)
         nearest = torch.full(valid.shape, -2.0, device=by.device)
+        rows = torch.arange(len(by), device=by.device)
         for index in range(self.settings.per_class):
             farthest = nearest.masked_fill(~valid, 3.0).argmin(dim=1)  # (G,)
-            chosen = by[torch.arange(len(by), device=by.device), farthest]  # (G, D)
-            self.vectors[present[fresh], index] = chosen
+            first[:, index] = chosen = by[rows, farthest]  # (G, D)
             nearest = torch.maximum(nearest, (by @ chosen[..., None]).squeeze(-1))
+        fresh = valid.any(dim=1) & ~self.seen[classes]
+        self.vectors[classes] = torch.where(fresh[:, None, None], first, self.vectors[classes])
 
-    def _move(self, present: Tensor, centroids: Tensor, counts: Tensor, num_images: Tensor) -> None:
+    def _move(
+        self, classes: Tensor, centroids: Tensor, counts: Tensor, pixels: ClassPixels
+    ) -> None:
         """One step of the moving average, as many as images had the class rolled into one."""
-        updates = self.updates[present]
+        updates = self.updates[classes]
+        images = pixels.num_images.to(updates).clamp(min=1)
         momentum = ((1 + updates) / (10 + updates)).clamp(max=self.settings.momentum)
-        momentum = (momentum ** num_images.clamp(min=1))[:, None, None]
-        old = self.vectors[present]
+        momentum = (momentum**images)[:, None, None]
+        old = self.vectors[classes]
         moved = F.normalize(momentum * old + (1 - momentum) * centroids, dim=-1)
-        self.vectors[present] = torch.where((counts > 0)[..., None], moved, old)
-        self.updates[present] = updates + num_images.clamp(min=1)
-
-
-def gather_pixels(pixels: ClassPixels) -> ClassPixels:
-    """The pixels of all processes together; `num_images` stays this process's own."""
-    if ranks.num_ranks() == 1:
-        return pixels
-    return ClassPixels(
-        assigned_by=ranks.gather_rows(pixels.assigned_by),
-        averaged=ranks.gather_rows(pixels.averaged),
-        labels=ranks.gather_rows(pixels.labels),
-        num_images=pixels.num_images,
-    )
+        self.vectors[classes] = torch.where((counts > 0)[..., None], moved, old)
+        self.updates[classes] = updates + images * pixels.valid.any(dim=1)
 
 
 def content_hash(rows: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ class Batch:
     scales: Tensor
     indices: tuple[int, ...]
     names: tuple[str, ...] = field(default=())
+    _host: Batch | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[1] != 3:
@@ -64,10 +65,25 @@ class Batch:
         """A copy in page-locked memory, called by torch's DataLoader."""
         return self._map(lambda tensor: tensor.pin_memory(), self.targets)
 
+    @property
+    def host(self) -> Batch:
+        """The same on the CPU; without a wait for the device where it came from there."""
+        if self.images.device.type == "cpu":
+            return self
+        return self._host or self.to("cpu")
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-        """A copy on `device`."""
+        """A copy on `device`, which remembers this one if it is on the CPU."""
         targets = tuple(t.to(device, non_blocking=non_blocking) for t in self.targets)
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking), targets)
+        copy = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking), targets)
+        if self.images.device.type == "cpu":
+            copy.remember(self)
+        return copy
+
+    def remember(self, host: Batch) -> None:
+        """Takes note of the same batch on the CPU, which `host` gives back."""
+        if self.images.device.type != "cpu":
+            object.__setattr__(self, "_host", host)
 
     def _map(self, function, targets: tuple[Targets, ...]) -> Batch:  # noqa: ANN001
         return Batch(

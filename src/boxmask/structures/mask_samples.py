@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from boxmask.structures.checks import check_boxes, check_same_length
+from boxmask.waitless import send
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ class MaskSamples:
         predicted_boxes: (K, 4) box that the detector predicts at each sample, in input pixels.
         scores: (K,) in 0..1, the detector's confidence at each sample. No graph.
         features: (B, D, h', w') mask features of each image, or None.
+        owners: `instance_index` on the CPU, where the host knows it; see `owners_on_host`.
     """
 
     logits: Tensor
@@ -43,6 +45,7 @@ class MaskSamples:
     predicted_boxes: Tensor
     scores: Tensor
     features: Tensor | None = None
+    owners: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.logits.ndim != 3:
@@ -64,10 +67,19 @@ class MaskSamples:
     def __len__(self) -> int:
         return len(self.logits)
 
+    @property
+    def owners_on_host(self) -> Tensor:
+        """(K,) `instance_index` on the CPU; the host waits where the detector left no copy."""
+        return self.instance_index.cpu() if self.owners is None else self.owners
+
     def select(self, keep: Tensor) -> MaskSamples:
-        """The samples that `keep`, a bool mask or indices, picks."""
+        """The samples that `keep` picks: indices on the CPU, or anything on the own device."""
+        on_host = self.owners is not None and keep.device.type == "cpu"
+        owners = self.owners[keep] if self.owners is not None and on_host else None
+        keep = send(keep, self.logits.device)
         return replace(
             self,
+            owners=owners,
             logits=self.logits[keep],
             boxes=self.boxes[keep],
             tight=self.tight[keep],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from boxmask.structures.checks import check_boxes, check_same_length
+from boxmask.waitless import send
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Targets:
     tight: Tensor
     masks: Tensor | None
     trusted: Tensor
+    _host: Targets | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_boxes("boxes", self.boxes)
@@ -54,17 +56,35 @@ class Targets:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    @property
+    def host(self) -> Targets:
+        """The same on the CPU; without a wait for the device where they came from there."""
+        if self.boxes.device.type == "cpu":
+            return self
+        return self._host or self.to("cpu")
+
     def select(self, keep: Tensor) -> Targets:
-        """The objects that `keep`, a bool mask or indices, picks."""
-        return self._each(lambda values: values[keep])
+        """The objects that `keep` picks: indices on the CPU, or anything on the own device."""
+        device = self.boxes.device
+        chosen = self._each(lambda values: values[send(keep, device)])
+        if keep.device.type == "cpu" and self._host is not None:
+            chosen._remember(self._host.select(keep))
+        return chosen
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Targets:
-        """A copy on `device`."""
-        return self._each(lambda values: values.to(device, non_blocking=non_blocking))
+        """A copy on `device`, which remembers these if they are on the CPU."""
+        copy = self._each(lambda values: values.to(device, non_blocking=non_blocking))
+        if self.boxes.device.type == "cpu":
+            copy._remember(self)
+        return copy
+
+    def _remember(self, host: Targets) -> None:
+        if self.boxes.device.type != "cpu":
+            object.__setattr__(self, "_host", host)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Targets:
         """With every field changed in the same way."""
-        changed = {
-            name: None if values is None else change(values) for name, values in vars(self).items()
-        }
+        names = [one.name for one in fields(self) if one.init]
+        values = {name: getattr(self, name) for name in names}
+        changed = {name: None if one is None else change(one) for name, one in values.items()}
         return Targets(**cast(dict[str, Any], changed))

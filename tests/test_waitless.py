@@ -2,9 +2,10 @@
 
 import math
 
+import pytest
 import torch
 
-from boxmask.ops.waitless import constants, numbered, scalar
+from boxmask.waitless import Fetched, constants, numbered, scalar, send
 
 CPU = torch.device("cpu")
 
@@ -31,3 +32,18 @@ def test_constants_are_made_once_and_serve_training_after_inference():
     (weight * constants((2.0, 3.0), CPU)).sum().backward()
     assert weight.grad.tolist() == [2.0, 3.0]
     assert not first.is_inference()
+
+
+def test_what_is_fetched_is_what_was_sent():
+    values = torch.arange(6).reshape(2, 3)
+    assert send(values, CPU) is values
+    whole, part = Fetched(values, values[0] > 0).get()
+    assert torch.equal(whole, values)
+    assert part.tolist() == [False, True, True]
+
+
+@pytest.mark.gpu
+def test_numbers_come_back_from_a_gpu():
+    sent = send(torch.arange(1000.0), "cuda")
+    (back,) = Fetched(sent * 2).get()
+    assert torch.equal(back, torch.arange(1000.0) * 2)
