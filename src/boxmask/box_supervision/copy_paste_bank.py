@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as tvf
 
 from boxmask.box_supervision.cut_out import CutOut, CuttingOut
 from boxmask.ops.masks import boxes_of_masks
@@ -26,9 +25,6 @@ class CopyPasteSettings:
         score_power: objects are drawn with weights score to this power. Code: 3.
         least_fit: IoU, in 0..1, of the pseudo mask's own box with the given one from which an
             object is remembered: others would teach wrong boxes. Paper: 0.
-        smallest_scale: an object's size is drawn from this, in 0..1, up to 1 times its own. Small
-            objects have the worst pseudo masks; large ones made small have good ones. Paper: 1.
-        anywhere: whether an object is put anywhere in the picture. Paper: where it was in its own.
         least_visible: share of an object, in 0..1, that must stay visible, else it is dropped.
         least_side: pixels of the shorter side that a visible object must have.
     """
@@ -39,8 +35,6 @@ class CopyPasteSettings:
     most: int = 3
     score_power: float = 3.0
     least_fit: float = 0.75
-    smallest_scale: float = 1.0
-    anywhere: bool = False
     least_visible: float = 0.25
     least_side: float = 4.0
 
@@ -120,7 +114,7 @@ class CopyPasteBank(nn.Module):
             if float(torch.rand(())) >= self.settings.probability:
                 continue
             source = self.pictures[int(torch.randint(len(self), ()))]
-            objects = [varied(source[index], size, self.settings) for index in self.draw(source)]
+            objects = [source[index] for index in self.draw(source)]
             painted = paste_objects(
                 images[position], targets[position], objects, size, self.settings
             )
@@ -156,28 +150,6 @@ class CopyPasteBank(nn.Module):
         self.pictures.clear()
         self.pictures.extend(pictures)
         self._awaited, self._arrived = None, arrived
-
-
-def varied(one: CutOut, image_size: tuple[int, int], settings: CopyPasteSettings) -> CutOut:
-    """The object in another size and at another place, if so set.
-
-    Args:
-        one: what to paste.
-        image_size: (height, width) of the picture that it is pasted into, without padding.
-        settings: how it varies.
-    """
-    if settings.smallest_scale < 1:
-        scale = settings.smallest_scale + (1 - settings.smallest_scale) * float(torch.rand(()))
-        size = [max(round(side * scale), 1) for side in one.mask.shape]
-        mask = tvf.resize(one.mask[None].float(), size, antialias=True)[0] > 0.5
-        one = replace(one, picture=tvf.resize(one.picture, size, antialias=True), mask=mask)
-    if settings.anywhere:
-        rows, columns = (
-            int(torch.randint(max(whole - side, 0) + 1, ()))
-            for whole, side in zip(image_size, one.mask.shape, strict=True)
-        )
-        one = replace(one, corner=(columns, rows))
-    return one
 
 
 def paste_objects(

@@ -91,9 +91,6 @@ class SIMSettings(BoxInstSettings):
         paste_most: objects pasted into a picture at most. Paper: 3.
         paste_fit: IoU, in 0..1, of a pseudo mask's own box with the given one from which an object
             may be pasted: others would teach wrong boxes. Paper and code: 0.
-        paste_smallest: objects are pasted at a size from this, in 0..1, to 1 times their own.
-            Paper and code: 1.
-        paste_anywhere: paste objects anywhere. Paper and code: where they were in their picture.
         bank_capacity: pictures whose objects are remembered. Paper: 100; code: 50.
         teacher_decay: of the moving average that teaches and is saved, in 0..1; None takes the
             recipe's. Paper: 0.9999.
@@ -127,8 +124,6 @@ class SIMSettings(BoxInstSettings):
     paste_fraction: float = 0.25
     paste_most: int = 3
     paste_fit: float = 0.75
-    paste_smallest: float = 1.0
-    paste_anywhere: bool = False
     bank_capacity: int = 50
     teacher_decay: float | None = None
 
@@ -245,8 +240,6 @@ def _copy_paste(settings: SIMSettings) -> CopyPasteSettings | None:
         fraction=settings.paste_fraction,
         most=settings.paste_most,
         least_fit=settings.paste_fit,
-        smallest_scale=settings.paste_smallest,
-        anywhere=settings.paste_anywhere,
     )
 
 
