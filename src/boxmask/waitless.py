@@ -13,11 +13,11 @@ from torch import Tensor
 
 
 def send(values: Tensor, device: torch.device | str) -> Tensor:
-    """A copy of what is on the host on `device`; the same tensor where that is the host."""
-    device = torch.device(device)
-    if device.type == "cuda" and torch.cuda.is_available() and not values.is_pinned():
+    """A copy on `device` of what is on the host; the same tensor where it is there already."""
+    on_host, device = values.device.type == "cpu", torch.device(device)
+    if on_host and device.type == "cuda" and torch.cuda.is_available() and not values.is_pinned():
         values = values.pin_memory()
-    return values.to(device, non_blocking=True)
+    return values.to(device, non_blocking=on_host)
 
 
 class Fetched:
@@ -32,9 +32,11 @@ class Fetched:
         self._done: torch.cuda.Event | None = None
         if all(one.device.type == "cpu" for one in values):
             return
-        pinned = torch.cuda.is_available()
+        pinned = torch.cuda.is_available()  # without one, the absent GPU of the tests
         self._values = tuple(
-            torch.empty(one.shape, dtype=one.dtype, pin_memory=pinned).copy_(one, non_blocking=True)
+            torch.empty(one.shape, dtype=one.dtype, pin_memory=pinned).copy_(
+                one, non_blocking=one.device.type == "cuda"
+            )
             for one in values
         )
         if pinned:

@@ -45,7 +45,7 @@ def no_kernels(monkeypatch):
 WAITS = {"condinst-lite0": 0, "solov2-lite0": 0, "mask2former-lite0": 10}
 
 
-@pytest.mark.parametrize("objects", [3, 70], ids=["few", "crowd"])
+@pytest.mark.parametrize("objects", [0, 3, 70], ids=["none", "few", "crowd"])
 @pytest.mark.parametrize("method", ["boxinst", "sim", "full"])
 @pytest.mark.parametrize("model", WAITS)
 def test_a_step_mixes_no_devices_and_waits_for_nothing(model, method, objects):

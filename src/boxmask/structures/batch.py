@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from boxmask.structures.targets import Targets
+from boxmask.waitless import send
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,19 +64,23 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """A copy in page-locked memory, called by torch's DataLoader."""
-        return self._map(lambda tensor: tensor.pin_memory(), self.targets)
+        return self._map(
+            lambda tensor: tensor.pin_memory(), tuple(one.pin_memory() for one in self.targets)
+        )
 
     @property
     def host(self) -> Batch:
         """The same on the CPU; without a wait for the device where it came from there."""
         if self.images.device.type == "cpu":
             return self
-        return self._host or self.to("cpu")
+        return self.to("cpu") if self._host is None else self._host
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """A copy on `device`, which remembers this one if it is on the CPU."""
         targets = tuple(t.to(device, non_blocking=non_blocking) for t in self.targets)
-        copy = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking), targets)
+        copy = self._map(
+            lambda tensor: send(tensor, device) if non_blocking else tensor.to(device), targets
+        )
         if self.images.device.type == "cpu":
             copy.remember(self)
         return copy

@@ -61,7 +61,7 @@ class Targets:
         """The same on the CPU; without a wait for the device where they came from there."""
         if self.boxes.device.type == "cpu":
             return self
-        return self._host or self.to("cpu")
+        return self.to("cpu") if self._host is None else self._host
 
     def select(self, keep: Tensor) -> Targets:
         """The objects that `keep` picks: indices on the CPU, or anything on the own device."""
@@ -73,10 +73,16 @@ class Targets:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Targets:
         """A copy on `device`, which remembers these if they are on the CPU."""
-        copy = self._each(lambda values: values.to(device, non_blocking=non_blocking))
+        copy = self._each(
+            lambda values: send(values, device) if non_blocking else values.to(device)
+        )
         if self.boxes.device.type == "cpu":
             copy._remember(self)
         return copy
+
+    def pin_memory(self) -> Targets:
+        """A copy in page-locked memory, from which a GPU takes it without a wait."""
+        return self._each(lambda values: values.pin_memory())
 
     def _remember(self, host: Targets) -> None:
         if self.boxes.device.type != "cpu":
