@@ -233,6 +233,9 @@ def test_content_is_part_of_the_state():
     assert len(other) == 1
     assert torch.equal(other.pictures[0][1].mask, bank.pictures[0][1].mask)
     assert other.pictures[0][1].label == 2
+    first_form = CopyPasteBank(CopyPasteSettings(capacity=2))
+    first_form.set_extra_state(bank.get_extra_state()["pictures"])
+    assert first_form.pictures[0][1].label == 2
 
 
 @pytest.mark.skipif(not ORACLE.is_file(), reason="reference values are not beside the project")

@@ -141,8 +141,10 @@ class CopyPasteBank(nn.Module):
             for name, pictures in (("pictures", self.pictures), ("arrived", self._arrived))
         }
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Takes the content back."""
+    def set_extra_state(self, state: dict[str, Any] | list[Any]) -> None:
+        """Takes the content back, also from the first form of saved runs, pictures alone."""
+        if isinstance(state, list):
+            state = {"pictures": state, "arrived": []}
         pictures, arrived = (
             [tuple(CutOut(**one) for one in objects) for objects in state[name]]
             for name in ("pictures", "arrived")
