@@ -30,7 +30,7 @@ from boxmask.detectors.query_matching import (
 )
 from boxmask.ops.masks import boxes_of_masks, mean_foreground_score
 from boxmask.structures import Detections, LossSum, MaskSamples, Targets
-from boxmask.waitless import send
+from boxmask.waitless import Fetched, send
 
 STRIDES = (4, 8, 16, 32)
 
@@ -105,10 +105,10 @@ class Mask2Former(Detector):
 
     def assign(self, outputs: QueryOutputs, targets: Sequence[Targets]) -> SampleAssignment:
         """In each output every object gets one query, while there are enough."""
-        found = []
-        for image, target in enumerate(targets):
-            costs = self._costs(outputs, image, target)
-            found.append([(i, *match(one)) for i, one in enumerate(costs)])
+        found = [
+            [(i, *match(one)) for i, one in enumerate(costs)]
+            for costs in self._costs(outputs, targets)
+        ]
         return self._assignment(outputs, targets, found)
 
     def assign_every_box(
@@ -121,10 +121,7 @@ class Mask2Former(Detector):
             class_logits=outputs.class_logits[last:],
             embeddings=outputs.embeddings[last:],
         )
-        found = [
-            [(last, *match_every_object(self._costs(only, image, target)[0]))]
-            for image, target in enumerate(targets)
-        ]
+        found = [[(last, *match_every_object(costs[0]))] for costs in self._costs(only, targets)]
         return self._assignment(outputs, targets, found)
 
     def detection_losses(
@@ -201,9 +198,11 @@ class Mask2Former(Detector):
         some_area = (boxes[:, 2:] > boxes[:, :2]).all(dim=-1)
         return found.select(some_area & (found.scores > settings.score_threshold))
 
-    def _costs(self, outputs: QueryOutputs, image: int, target: Targets) -> Tensor:
-        """(L, Q, N) matching costs of an image, on the CPU."""
-        return matching_costs(outputs, image, target, self.settings.matching).cpu()
+    def _costs(self, outputs: QueryOutputs, targets: Sequence[Targets]) -> Sequence[Tensor]:
+        """(L, Q, N) matching costs of each image, on the CPU; the host waits for all at once."""
+        settings = self.settings.matching
+        costs = (matching_costs(outputs, *one, settings).detach() for one in enumerate(targets))
+        return Fetched(*costs).get()
 
     def _places(self, outputs: QueryOutputs, position: Tensor) -> tuple[Tensor, Tensor]:
         """Output and query of positions."""
