@@ -37,7 +37,7 @@ def learned(pictures, tmp_path_factory):
         pictures,
         say=silent,
         method="sim",
-        settings=["bank_capacity=1", "warmup=0.3", "prototypes=4", "paste_fit=0"],
+        settings=["bank_capacity=1", "warmup=0.3", "prototypes=4", "paste_fit=0", "paste_passes=0"],
         epochs=2,
         batch=1,
         image_size=64,

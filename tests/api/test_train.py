@@ -20,7 +20,10 @@ from boxmask.errors import UserError
 
 TINY = {"image_size": 64, "workers": 0, "pretrained": False}
 # SIM with all its parts at work in a few steps: a full bank, pasting, prototypes of every class.
-SIM = {"method": "sim", "settings": ("bank_capacity=3", "warmup=0.3", "paste_probability=1")}
+SIM = {
+    "method": "sim",
+    "settings": ("bank_capacity=3", "warmup=0.3", "paste_probability=1", "paste_passes=0"),
+}
 
 
 def silent(line: str) -> None:

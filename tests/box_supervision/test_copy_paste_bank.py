@@ -1,5 +1,6 @@
 """Copy-paste: first in first out, weighted draws, exact composition, what is left of originals."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -223,6 +224,18 @@ def test_pastes_once_the_bank_is_full(probability, changed):
     assert len(positions) == changed
     assert batch.images.abs().sum() == 0  # the given batch is left alone
     assert pasted.num_instances == batch.num_instances + changed
+
+
+def test_runs_that_look_at_pictures_rarely_paste_less():
+    bank = CopyPasteBank(CopyPasteSettings(probability=0.5, passes=20.0))
+    found = []
+    for passes in (5, 20, 100, math.inf):
+        bank.passes = passes
+        found.append(bank.probability)
+    assert found == [0.125, 0.5, 0.5, 0.5]
+    always = CopyPasteBank(CopyPasteSettings(probability=0.5))
+    always.passes = 1
+    assert always.probability == 0.5
 
 
 def test_content_is_part_of_the_state():

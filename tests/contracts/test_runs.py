@@ -16,7 +16,15 @@ from box_only_data import without_segmentations
 from boxmask.data.synthetic import SyntheticSettings, write_synthetic
 
 TINY = {"image_size": 64, "workers": 0, "pretrained": False, "batch": 2, "epochs": 3}
-SIM = {"settings": ("bank_capacity=2", "warmup=0.3", "paste_probability=1", "paste_fit=0")}
+SIM = {
+    "settings": (
+        "bank_capacity=2",
+        "warmup=0.3",
+        "paste_probability=1",
+        "paste_passes=0",
+        "paste_fit=0",
+    )
+}
 
 
 class StoppedError(Exception):

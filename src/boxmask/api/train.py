@@ -127,7 +127,7 @@ def _fit(run: _Run) -> None:
     pl.seed_everything(options.seed, verbose=False)
     module = TrainingModule(
         recipe.detector.build(),
-        recipe.build_objective(plan.total_steps),
+        recipe.build_objective(plan.total_steps, plan.epochs),
         ModuleSettings(
             optimizer=recipe.optimizer,
             batch=recipe.batch,

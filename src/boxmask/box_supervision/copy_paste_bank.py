@@ -1,5 +1,6 @@
 """Objects of earlier pictures, cut out by their pseudo masks, pasted into later ones."""
 
+import math
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,8 @@ class CopyPasteSettings:
     Attributes:
         capacity: pictures that the bank remembers. Paper: 100; published code: 50.
         probability: of pasting into a picture, in 0..1, once the bank is full. Code: 0.5.
+        passes: over the training pictures that a run makes for this probability; one that makes
+            fewer pastes less, in proportion. 0: no matter how many.
         fraction: share of a remembered picture's objects that are pasted. Paper: 0.25.
         most: objects pasted into a picture at most. Paper: 3.
         score_power: objects are drawn with weights score to this power. Code: 3.
@@ -31,6 +34,7 @@ class CopyPasteSettings:
 
     capacity: int = 100
     probability: float = 0.5
+    passes: float = 0.0
     fraction: float = 0.25
     most: int = 3
     score_power: float = 3.0
@@ -58,12 +62,23 @@ class CopyPasteBank(nn.Module):
     def __init__(self, settings: CopyPasteSettings) -> None:
         super().__init__()
         self.settings = settings
+        self.passes = math.inf  # how often the run looks at each picture
         self.pictures: deque[tuple[CutOut, ...]] = deque(maxlen=settings.capacity)
         self._awaited: CuttingOut | None = None
         self._arrived: list[tuple[CutOut, ...]] = []  # of an earlier part of the run
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    @property
+    def probability(self) -> float:
+        """Of pasting into a picture, in 0..1.
+
+        Pictures that are seen again and again need variants, or they are learned by heart; others
+        teach more as they are.
+        """
+        share = self.passes / self.settings.passes if self.settings.passes else 1.0
+        return self.settings.probability * min(share, 1.0)
 
     def remember(self, objects: tuple[CutOut, ...]) -> None:
         """Adds the objects of one picture; the oldest picture goes when the bank is full."""
@@ -111,7 +126,7 @@ class CopyPasteBank(nn.Module):
     def _paste_on_host(self, batch: Batch) -> tuple[Batch, tuple[int, ...]]:
         images, targets, changed = batch.images.clone(), list(batch.targets), []
         for position, size in enumerate(batch.image_sizes):
-            if float(torch.rand(())) >= self.settings.probability:
+            if float(torch.rand(())) >= self.probability:
                 continue
             source = self.pictures[int(torch.randint(len(self), ()))]
             objects = [source[index] for index in self.draw(source)]

@@ -89,6 +89,11 @@ class SelfCorrectionLoss(WeakLoss):
         """From the second half of the warm-up on, in which prototypes are found."""
         return progress >= self.settings.warmup / 2
 
+    def expect(self, passes: float) -> None:
+        """Short runs paste less, see `CopyPasteBank.probability`."""
+        if self.paste_bank is not None:
+            self.paste_bank.passes = passes
+
     def augment(self, batch: Batch, progress: float) -> Batch:
         """Pastes objects of earlier pictures, from the end of the warm-up to `paste_until`."""
         self._pasted = ()

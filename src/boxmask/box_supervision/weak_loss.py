@@ -57,6 +57,9 @@ class WeakLoss(nn.Module):
         """Whether `forward` looks at `context.teacher` at a share of the run; most never do."""
         return False
 
+    def expect(self, passes: float) -> None:
+        """Told before a run how often it will look at each picture; most need not know."""
+
     def augment(self, batch: Batch, progress: float) -> Batch:
         """The batch to train on; most losses leave it alone."""
         return batch

@@ -85,6 +85,8 @@ class SIMSettings(BoxInstSettings):
             Code: the whole run.
         paste_weight: factor of the loss of pasted objects. Paper: 1.
         paste_probability: of pasting into a picture, in 0..1; 0 switches copy-paste off. Code: 0.5.
+        paste_passes: passes over the pictures that a run makes to paste with this probability; one
+            of fewer pastes less, in proportion. Paper and code: 0, no matter how many.
         paste_until: share of the run, in 0..1, after which nothing is pasted, so that it ends with
             pictures as they are. Paper and code: 1.
         paste_fraction: share of a remembered picture's objects that are pasted. Paper: 0.25.
@@ -120,6 +122,7 @@ class SIMSettings(BoxInstSettings):
     pseudo_ramp: float = 0.2
     paste_weight: float = 1.0
     paste_probability: float = 0.25
+    paste_passes: float = 25.0
     paste_until: float = 0.75
     paste_fraction: float = 0.25
     paste_most: int = 3
@@ -140,6 +143,7 @@ PAPER = SIMSettings(
     calibrated=False,
     pseudo_ramp=0.0,
     paste_probability=0.5,
+    paste_passes=0.0,
     paste_until=1.0,
     paste_fit=0.0,
     bank_capacity=100,
@@ -237,6 +241,7 @@ def _copy_paste(settings: SIMSettings) -> CopyPasteSettings | None:
     return CopyPasteSettings(
         capacity=settings.bank_capacity,
         probability=settings.paste_probability,
+        passes=settings.paste_passes,
         fraction=settings.paste_fraction,
         most=settings.paste_most,
         least_fit=settings.paste_fit,

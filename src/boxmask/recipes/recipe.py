@@ -1,5 +1,6 @@
 """A recipe is one experiment: a detector, what teaches its masks, and how it is trained."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -74,9 +75,16 @@ class Recipe:
         share = self.warmup_steps / max(total_steps, 1)
         return min(max(share, SHORTEST_WARMUP), LONGEST_WARMUP)
 
-    def build_objective(self, total_steps: int) -> Objective:
-        """The weak losses with their terms, for a run of `total_steps`."""
+    def build_objective(self, total_steps: int, passes: float = math.inf) -> Objective:
+        """The weak losses with their terms, for a run of `total_steps`.
+
+        Args:
+            total_steps: optimizer steps of the run.
+            passes: how often it looks at each picture.
+        """
         share = self.warmup_share(total_steps)
         losses = {name: settings.build() for name, settings in self.losses.items()}
+        for loss in losses.values():
+            loss.expect(passes)
         terms = {name: term.stretched(share) for name, term in self.terms.items()}
         return Objective(losses, terms)
