@@ -114,8 +114,8 @@ def test_other_logits_have_another_fill():
     assert replace(samples, logits=samples.logits + 50).mean_fill.item() == 1
 
 
-def test_owners_on_the_host_follow_a_choice_of_the_host():
+def test_instances_on_the_host_follow_a_choice_of_the_host():
     plain = samples_of([[0, 0, 8, 8]] * 3)
-    samples = replace(plain, owners=torch.tensor([0, 1, 1]))
-    assert plain.owners_on_host.tolist() == [0, 1, 2]
-    assert samples.select(torch.tensor([2, 0])).owners_on_host.tolist() == [1, 0]
+    samples = replace(plain, host_index=torch.tensor([0, 1, 1]))
+    assert plain.instances_on_host.tolist() == [0, 1, 2]
+    assert samples.select(torch.tensor([2, 0])).instances_on_host.tolist() == [1, 0]

@@ -113,8 +113,10 @@ class CopyPasteBank(nn.Module):
             return batch, ()
         pasted, changed = self._paste_on_host(batch.host)
         device = batch.images.device
-        if device.type == "cpu" or not changed:
-            return pasted if changed else batch, changed
+        if not changed:
+            return batch, ()
+        if device.type == "cpu":
+            return pasted, changed
         images, targets = batch.images.clone(), list(batch.targets)
         for position in changed:
             images[position] = send(pasted.images[position], device)

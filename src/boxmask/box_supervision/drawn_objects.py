@@ -17,7 +17,7 @@ def drawn_alone(context: LossContext) -> LossContext:
     lengths = [len(one) for one in targets]
     if sum(lengths) <= len(context.student):
         return context
-    index = context.student.owners_on_host
+    index = context.student.instances_on_host
     drawn = torch.zeros(sum(lengths), dtype=torch.bool)
     drawn[index] = True
     place = (drawn.cumsum(0) - 1)[index]  # of each sample's object among the drawn ones
@@ -27,7 +27,7 @@ def drawn_alone(context: LossContext) -> LossContext:
     )
     sent = send(place, context.student.logits.device)
     student, teacher = (
-        None if samples is None else replace(samples, instance_index=sent, owners=place)
+        None if samples is None else replace(samples, instance_index=sent, host_index=place)
         for samples in (context.student, context.teacher)
     )
     assert student is not None

@@ -165,18 +165,7 @@ class SelfCorrectionLoss(WeakLoss):
         image_index = numbered([len(t) for t in targets], labels.device)
         pairs, pair_of = numbered_values(image_index * self.settings.num_classes + labels)
         pairs = pairs[: len(targets) * self.settings.num_classes]  # no more can differ
-        weights = positive_weights(
-            teacher.predicted_boxes,
-            teacher.boxes,
-            teacher.instance_index,
-            len(labels),
-            sharpness=settings.sharpness,
-        )
-        instance, known = weighted_masks(
-            teacher.logits.float().sigmoid(), weights, teacher.instance_index, len(labels)
-        )
-        inside = torch.zeros_like(instance, dtype=torch.bool)
-        inside[teacher.instance_index] = teacher.box_masks()
+        instance, known, inside = self._instance_masks(teacher, len(labels))
         seen = self.bank.seen[labels]  # (N,)
         semantic = cosines = self._cosines(teacher, pairs)[pair_of]
         cells = torch.stack(
@@ -250,6 +239,22 @@ class SelfCorrectionLoss(WeakLoss):
         bank.await_objects(
             CuttingOut(batch, correction.masks.foreground, correction.masks.scores, usable)
         )
+
+    def _instance_masks(self, teacher: MaskSamples, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Of `count` objects: mask (N, h, w) in 0..1, known (N,) bool, box (N, h, w) bool."""
+        index = teacher.instance_index
+        weights = positive_weights(
+            teacher.predicted_boxes,
+            teacher.boxes,
+            index,
+            count,
+            sharpness=self.settings.pseudo.sharpness,
+        )
+        masks = teacher.logits.float().sigmoid()
+        instance, known = weighted_masks(masks, weights, index, count)
+        inside = torch.zeros_like(instance, dtype=torch.bool)
+        inside[index] = teacher.box_masks()
+        return instance, known, inside
 
     def _claimed(self, scores: Tensor, group: Tensor, num_groups: int) -> Tensor:
         """(N, h, w) bool, cells that another object of the group (N,) owns."""

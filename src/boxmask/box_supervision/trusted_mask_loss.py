@@ -45,7 +45,7 @@ class TrustedMaskLoss(WeakLoss):
         if all(t.masks is None for t in targets):  # known without asking the device
             total = attached_zero(context)
             return LossSum(total, torch.zeros_like(total.detach()))
-        trusted = torch.cat([t.host.trusted for t in targets])[student.owners_on_host]
+        trusted = torch.cat([t.host.trusted for t in targets])[student.instances_on_host]
         chosen = student.select(trusted.nonzero().squeeze(-1))
         truth = masks_on_samples(context.batch, chosen)
         logits, truth = chosen.logits.float(), truth.float()

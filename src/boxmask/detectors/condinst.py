@@ -219,7 +219,7 @@ class CondInstHeads(nn.Module):
         """See `Detector.assign`."""
         points = point_targets(outputs.points.grid, targets, self.settings.fcos)
         scores = self._scores(outputs.points, points.image_index, points.position)
-        kept, owners = best_of_each_object(
+        kept, host_index = best_of_each_object(
             points.instance_index,
             scores,
             points.counts,
@@ -228,7 +228,7 @@ class CondInstHeads(nn.Module):
         )
         return SampleAssignment.of(
             points.position[kept], points.image_index[kept], points.instance_index[kept],
-            targets, points, owners,
+            targets, points, host_index,
         )  # fmt: skip
 
     def assign_every_box(
@@ -248,7 +248,7 @@ class CondInstHeads(nn.Module):
             offset += len(target)
         image_index, position, instance = map(torch.cat, (images, positions, instances))
         scores = self._scores(outputs.points, image_index, position)
-        kept, owners = best_of_each_object(
+        kept, host_index = best_of_each_object(
             instance,
             scores,
             points_of_objects(instance, offset),
@@ -257,7 +257,11 @@ class CondInstHeads(nn.Module):
             cap_objects=False,
         )
         return SampleAssignment.of(
-            position[kept], image_index[kept], instance[kept], targets, owners=owners
+            position[kept],
+            image_index[kept],
+            instance[kept],
+            targets,
+            host_index=host_index,
         )
 
     def mask_samples(self, outputs: CondInstOutputs, assignment: SampleAssignment) -> MaskSamples:
@@ -275,7 +279,7 @@ class CondInstHeads(nn.Module):
             predicted_boxes=point_boxes(outputs.points, image_index, position),
             scores=self._scores(outputs.points, image_index, position),
             features=outputs.features,
-            owners=assignment.owners,
+            host_index=assignment.host_index,
         )
 
     def mask_logits(

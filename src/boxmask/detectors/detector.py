@@ -26,7 +26,7 @@ class SampleAssignment:
         tight: (K, 2) bool, whether that box is tight along x and y.
         labels: (K,) int64.
         detection: what the architecture's own detection losses need, or None.
-        owners: `instance_index` on the CPU, where the host knows it.
+        host_index: `instance_index` on the CPU, where the host knows it.
         counts: samples of each image, known to the host.
     """
 
@@ -37,7 +37,7 @@ class SampleAssignment:
     tight: Tensor
     labels: Tensor
     detection: Any = None
-    owners: Tensor | None = None
+    host_index: Tensor | None = None
     counts: tuple[int, ...] = ()
 
     def __len__(self) -> int:
@@ -51,15 +51,15 @@ class SampleAssignment:
         instance_index: Tensor,
         targets: Sequence[Targets],
         detection: Any = None,
-        owners: Tensor | None = None,
+        host_index: Tensor | None = None,
     ) -> "SampleAssignment":
         """Binds predictions to the boxes and classes of their objects; arguments as attributes.
 
-        Without `owners` the host waits for the counts.
+        Without `host_index` the host waits for the counts.
         """
         images = image_index
-        if owners is not None:
-            images = numbered([len(one) for one in targets], owners.device)[owners]
+        if host_index is not None:
+            images = numbered([len(one) for one in targets], host_index.device)[host_index]
         return cls(
             position=position,
             image_index=image_index,
@@ -68,7 +68,7 @@ class SampleAssignment:
             tight=torch.cat([t.tight for t in targets])[instance_index],
             labels=torch.cat([t.labels for t in targets])[instance_index],
             detection=detection,
-            owners=owners,
+            host_index=host_index,
             counts=tuple(images.bincount(minlength=len(targets)).tolist()),
         )
 

@@ -161,7 +161,7 @@ class Mask2Former(Detector):
             predicted_boxes=boxes_of_logits(logits, assignment.boxes),
             scores=class_scores(class_logits).gather(1, known[:, None])[:, 0],
             features=outputs.pixels,
-            owners=assignment.owners,
+            host_index=assignment.host_index,
         )
 
     def detections(
@@ -225,11 +225,11 @@ class Mask2Former(Detector):
                 images.append(torch.full_like(query, image))
                 instances.append(owner + offset)
             offset += len(targets[image])
-        owners = torch.cat(instances)
+        host_index = torch.cat(instances)
         position, image_index, instance = (
-            send(many, device) for many in (torch.cat(positions), torch.cat(images), owners)
+            send(many, device) for many in (torch.cat(positions), torch.cat(images), host_index)
         )
-        return SampleAssignment.of(position, image_index, instance, targets, owners=owners)
+        return SampleAssignment.of(position, image_index, instance, targets, host_index=host_index)
 
 
 def _in_picture(logits: Tensor, image_size: tuple[int, int]) -> Tensor:

@@ -152,14 +152,14 @@ class MaskRCNN(Detector):
         drawn = self.region_head.draw(outputs.anchors.proposals, targets)
         position = (drawn.categories > 0).nonzero().squeeze(-1)
         instances, counts = drawn.instance_index[position], [len(one) for one in targets]
-        kept, owners = best_of_each_object(
+        kept, host_index = best_of_each_object(
             instances,
             torch.rand(len(position), device=position.device),
             points_of_objects(instances, sum(counts)),
             counts,
             self.settings.samples_per_image,
         )
-        return _sample_assignment(position[kept], drawn, targets, owners)
+        return _sample_assignment(position[kept], drawn, targets, host_index)
 
     def assign_every_box(
         self, outputs: MaskRCNNOutputs, targets: Sequence[Targets]
@@ -207,7 +207,7 @@ class MaskRCNN(Detector):
             predicted_boxes=boxes,
             scores=scores,
             features=outputs.levels[0],
-            owners=assignment.owners,
+            host_index=assignment.host_index,
         )
 
     def region_masks(
@@ -265,9 +265,9 @@ def _sample_assignment(
     position: Tensor,
     regions: RegionTargets,
     targets: Sequence[Targets],
-    owners: Tensor | None = None,
+    host_index: Tensor | None = None,
 ) -> SampleAssignment:
     """Binds regions, by their place among all regions of the batch, to their objects' boxes."""
     instance_index = regions.instance_index[position]
     image_index = regions.image_index[position]
-    return SampleAssignment.of(position, image_index, instance_index, targets, regions, owners)
+    return SampleAssignment.of(position, image_index, instance_index, targets, regions, host_index)

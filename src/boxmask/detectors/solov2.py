@@ -162,7 +162,7 @@ class SOLOv2(Detector):
         """Cells around a box's middle; where boxes share one it is the smallest's."""
         cells = cell_targets(self.settings.grid, targets, outputs.image_size)
         scores = best_class_scores(outputs, cells.image_index, cells.position)
-        kept, owners = best_of_each_object(
+        kept, host_index = best_of_each_object(
             cells.instance_index,
             scores,
             cells.counts,
@@ -171,7 +171,7 @@ class SOLOv2(Detector):
         )
         return SampleAssignment.of(
             cells.position[kept], cells.image_index[kept], cells.instance_index[kept],
-            targets, cells, owners,
+            targets, cells, host_index,
         )  # fmt: skip
 
     def assign_every_box(
@@ -183,7 +183,7 @@ class SOLOv2(Detector):
         )
         scores = best_class_scores(outputs, image_index, position)
         counts = [len(one) for one in targets]
-        kept, owners = best_of_each_object(
+        kept, host_index = best_of_each_object(
             instance,
             scores,
             points_of_objects(instance, sum(counts)),
@@ -192,7 +192,11 @@ class SOLOv2(Detector):
             cap_objects=False,
         )
         return SampleAssignment.of(
-            position[kept], image_index[kept], instance[kept], targets, owners=owners
+            position[kept],
+            image_index[kept],
+            instance[kept],
+            targets,
+            host_index=host_index,
         )
 
     def detection_losses(
@@ -224,7 +228,7 @@ class SOLOv2(Detector):
             predicted_boxes=boxes_of_logits(logits, assignment.boxes),
             scores=best_class_scores(outputs, image_index, position) * sure,
             features=outputs.features,
-            owners=assignment.owners,
+            host_index=assignment.host_index,
         )
 
     def mask_logits(

@@ -95,11 +95,12 @@ class TrainingModule(pl.LightningModule):
 
     def _check(self, losses: _Losses | None) -> None:
         """Raises if losses are not finite: these, or where the host would wait those before."""
-        before, self._unchecked = self._unchecked, losses
-        if before is not None:
-            before.check()
-        if losses is not None and self.device.type == "cpu":
-            losses.check()
+        if self.device.type == "cpu":
+            due = losses
+        else:
+            due, self._unchecked = self._unchecked, losses
+        if due is not None:
+            due.check()
 
     def means_of_epoch(self) -> dict[str, float]:
         """Means of named numbers since the epoch began, see `RunningMeans.compute`.

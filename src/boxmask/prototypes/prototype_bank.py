@@ -11,6 +11,11 @@ from boxmask import ranks
 from boxmask.prototypes.sinkhorn import sinkhorn
 from boxmask.waitless import send
 
+NO_PIXEL = 2.0  # larger than every hash
+# Where nobody looks whether the assignment is done. Of pixels and prototypes that are spread over
+# the whole sphere, one in a thousand is then not where it will be, of others none.
+UNSEEN_ITERATIONS = 30
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrototypeSettings:
@@ -77,12 +82,6 @@ def class_pixels(
         classes=tuple(classes),
         num_images=maps.flatten(2).any(dim=-1).sum(dim=0),
     )
-
-
-NO_PIXEL = 2.0  # larger than every hash
-# Where nobody looks whether the assignment is done. Of pixels and prototypes that are spread over
-# the whole sphere, one in a thousand is then not where it will be, of others none.
-UNSEEN_ITERATIONS = 30
 
 
 class PrototypeBank(nn.Module):

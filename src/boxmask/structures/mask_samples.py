@@ -32,7 +32,7 @@ class MaskSamples:
         predicted_boxes: (K, 4) box that the detector predicts at each sample, in input pixels.
         scores: (K,) in 0..1, the detector's confidence at each sample. No graph.
         features: (B, D, h', w') mask features of each image, or None.
-        owners: `instance_index` on the CPU, where the host knows it; see `owners_on_host`.
+        host_index: `instance_index` on the CPU, where the host knows it; see `instances_on_host`.
     """
 
     logits: Tensor
@@ -45,7 +45,7 @@ class MaskSamples:
     predicted_boxes: Tensor
     scores: Tensor
     features: Tensor | None = None
-    owners: Tensor | None = None
+    host_index: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.logits.ndim != 3:
@@ -68,18 +68,19 @@ class MaskSamples:
         return len(self.logits)
 
     @property
-    def owners_on_host(self) -> Tensor:
+    def instances_on_host(self) -> Tensor:
         """(K,) `instance_index` on the CPU; the host waits where the detector left no copy."""
-        return self.instance_index.cpu() if self.owners is None else self.owners
+        return self.instance_index.cpu() if self.host_index is None else self.host_index
 
     def select(self, keep: Tensor) -> MaskSamples:
         """The samples that `keep` picks: indices on the CPU, or anything on the own device."""
-        on_host = self.owners is not None and keep.device.type == "cpu"
-        owners = self.owners[keep] if self.owners is not None and on_host else None
+        host_index = None
+        if self.host_index is not None and keep.device.type == "cpu":
+            host_index = self.host_index[keep]
         keep = send(keep, self.logits.device)
         return replace(
             self,
-            owners=owners,
+            host_index=host_index,
             logits=self.logits[keep],
             boxes=self.boxes[keep],
             tight=self.tight[keep],
