@@ -69,6 +69,19 @@ def test_stops_with_names_when_a_loss_is_not_finite(module, make_batch):
     assert "--learning-rate" in error.value.fix
 
 
+def test_on_a_gpu_losses_are_looked_at_a_step_later(module, make_batch, monkeypatch):
+    monkeypatch.setattr(TrainingModule, "device", property(lambda _: torch.device("cuda")))
+    good, bad = make_batch(*BOXES), make_batch(*BOXES)
+    bad.images[0, 0, 0, 0] = float("nan")
+    module.training_step(good, 0)
+    module.means_of_epoch()
+    for later in (lambda: module.training_step(good, 2), module.means_of_epoch):
+        module.training_step(bad, 1)
+        with pytest.raises(UserError, match="became NaN or infinite at step 0"):
+            later()
+        module._unchecked = None
+
+
 def test_moving_average_is_saved_with_the_model(module):
     names = set(module.state_dict())
     assert any(name.startswith("average.model.") for name in names)
