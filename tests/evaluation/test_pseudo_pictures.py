@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -59,6 +60,15 @@ def test_draws_the_first_boxed_pictures_without_touching_training(
     torch.rand(7)
     pictures(make_module(loss), tmp_path / "run")
     assert (read_picture(tmp_path / "run" / "train_pseudo.jpg") == first).all()
+
+
+def test_pasted_objects_are_drawn_however_rarely_training_pastes(
+    pictures, make_module, make_loss, tmp_path
+):
+    loss = make_loss()
+    loss.paste_bank.settings = replace(loss.paste_bank.settings, probability=1e-9)
+    pictures(make_module(loss), tmp_path)
+    assert names_in(tmp_path) == ["train_pasted.jpg", "train_pseudo.jpg"]
 
 
 def test_no_pasted_objects_before_training_pastes(pictures, make_module, make_loss, tmp_path):

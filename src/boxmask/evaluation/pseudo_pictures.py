@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from boxmask.box_supervision.copy_paste_bank import CopyPasteBank
 from boxmask.box_supervision.correction_steps import self_correction_of
 from boxmask.data.pictures import read_picture
@@ -14,8 +12,8 @@ from boxmask.engine.module import TrainingModule
 from boxmask.evaluation.explained_picture import (
     LearnedPicture,
     look_at_picture,
-    own_random_numbers,
     pasted_picture,
+    pasted_variants,
     picture_batch,
 )
 from boxmask.structures import Batch
@@ -93,10 +91,14 @@ class PseudoPictures:
 
 
 def _pasted(bank: CopyPasteBank, batches: Sequence[Batch]) -> list[Batch]:
-    """The pictures that training would paste into, pasted; none until the bank is full."""
-    with own_random_numbers(torch.device("cpu")):
-        pasted = [bank.paste(batch.to("cpu")) for batch in batches]
-    return [batch for batch, changed in pasted if changed]
+    """The pictures pasted into, however rarely training does; none until the bank is full."""
+    if len(bank) < bank.settings.capacity:
+        return []
+    return [
+        pasted
+        for number, batch in enumerate(batches)
+        for pasted in pasted_variants(bank, batch.to("cpu"), count=1, seed=number)
+    ]
 
 
 def _pseudo_panel(learned: LearnedPicture) -> Panel:
