@@ -7,10 +7,8 @@ them into vector instructions. Compiled code is kept on disk: only the first use
 """
 
 import itertools
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,8 @@ from numba.core.types import Tuple, float32, void
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from boxmask.ops.threads import do_all
 
 HIDDEN = 8  # channels between the layers, as published
 ROWS = 19  # inputs of the first layer: up to 16 mask features, x, y, and 1
@@ -81,13 +81,16 @@ class FusedThreeLayers(torch.autograd.Function):
         ctx.save_for_backward(blocks, *layers)
         logits = blocks.new_empty((len(w1), blocks.shape[1], BLOCK))
         kernel = _compiled(_forward)
-        _in_threads(
-            lambda image, part: kernel(
-                blocks[image].numpy(),
-                tuple(one[part].numpy() for one in layers),
-                logits[part].numpy(),
-            ),
-            _shares(counts, torch.get_num_threads()),
+        do_all(
+            [
+                partial(
+                    kernel,
+                    blocks[image].numpy(),
+                    tuple(one[part].numpy() for one in layers),
+                    logits[part].numpy(),
+                )
+                for image, part in _shares(counts, torch.get_num_threads())
+            ]
         )
         return logits.flatten(1)[:, : rows.shape[2]]
 
@@ -104,17 +107,19 @@ class FusedThreeLayers(torch.autograd.Function):
         of_layers = [torch.zeros_like(one) for one in layers]
         # Objects of an image share its inputs: each thread sums up its own gradient of them.
         of_blocks = [torch.zeros_like(blocks[0]) for _ in shares]
-        numbered = {(image, part.start): each for each, (image, part) in enumerate(shares)}
         kernel = _compiled(_backward)
-        _in_threads(
-            lambda image, part: kernel(
-                blocks[image].numpy(),
-                tuple(one[part].numpy() for one in layers),
-                down[part].numpy(),
-                of_blocks[numbered[image, part.start]].numpy(),
-                tuple(one[part].numpy() for one in of_layers),
-            ),
-            shares,
+        do_all(
+            [
+                partial(
+                    kernel,
+                    blocks[image].numpy(),
+                    tuple(one[part].numpy() for one in layers),
+                    down[part].numpy(),
+                    of_share.numpy(),
+                    tuple(one[part].numpy() for one in of_layers),
+                )
+                for (image, part), of_share in zip(shares, of_blocks, strict=True)
+            ]
         )
         of_rows = torch.zeros_like(blocks)
         for (image, _), one in zip(shares, of_blocks, strict=True):
@@ -146,26 +151,6 @@ def _shares(counts: Sequence[int], threads: int) -> list[tuple[int, slice]]:
         ]
         first += count
     return shares
-
-
-def _in_threads(work: Callable[[int, slice], None], shares: list[tuple[int, slice]]) -> None:
-    """Does all shares; the compiled code lets other threads run."""
-    threads = torch.get_num_threads()
-    if threads == 1 or len(shares) <= 1:
-        for image, part in shares:
-            work(image, part)
-        return
-    pool = _pool(threads - 1, os.getpid())
-    waiting: list[Future[None]] = [pool.submit(work, *share) for share in shares[1:]]
-    work(*shares[0])  # this thread would only wait
-    for one in waiting:
-        one.result()
-
-
-@lru_cache(maxsize=1)
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """Threads of this very process: those of a process that was forked away stay with it."""
-    return ThreadPoolExecutor(threads, thread_name_prefix=f"mask-head-{process}")
 
 
 @_part
