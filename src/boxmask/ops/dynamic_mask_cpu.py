@@ -79,7 +79,7 @@ class FusedThreeLayers(torch.autograd.Function):
         blocks = _in_blocks(rows)  # (B, n, ROWS, BLOCK)
         layers = [_padded_first(w1), *(one.detach().contiguous() for one in (w2, w3, b2, b3))]
         ctx.save_for_backward(blocks, *layers)
-        logits = blocks.new_empty((len(w1), blocks.shape[1], BLOCK))
+        logits = blocks.new_empty((len(w1), rows.shape[2]))
         kernel = _compiled(_forward)
         do_all(
             [
@@ -92,7 +92,7 @@ class FusedThreeLayers(torch.autograd.Function):
                 for image, part in _shares(counts, torch.get_num_threads())
             ]
         )
-        return logits.flatten(1)[:, : rows.shape[2]]
+        return logits
 
     @staticmethod
     @once_differentiable
@@ -101,9 +101,7 @@ class FusedThreeLayers(torch.autograd.Function):
         blocks, *layers = ctx.saved_tensors
         num_rows, num_cells = ctx.size
         shares = _shares(ctx.counts, torch.get_num_threads())
-        spare = blocks.shape[1] * BLOCK - num_cells
-        down = torch.nn.functional.pad(grad_outputs[0], (0, spare)).contiguous()
-        down = down.unflatten(1, (-1, BLOCK))
+        down = grad_outputs[0].contiguous()
         of_layers = [torch.zeros_like(one) for one in layers]
         # Objects of an image share its inputs: each thread sums up its own gradient of them.
         of_blocks = [torch.zeros_like(blocks[0]) for _ in shares]
@@ -172,19 +170,23 @@ def _hidden(rows: Array, w1: Array, w2: Array, b2: Array, first: Array, second: 
 
 
 def _forward(blocks: Array, layers: tuple[Array, ...], logits: Array) -> None:
-    """Fills logits (k, n, BLOCK) of k objects from the blocks (n, ROWS, BLOCK) of their image."""
+    """Fills logits (k, P) of k objects from the blocks (n, ROWS, BLOCK) of their image."""
     w1, w2, w3, b2, b3 = layers
     first = np.empty((HIDDEN, BLOCK), np.float32)
     second = np.empty((HIDDEN, BLOCK), np.float32)
+    found = np.empty(BLOCK, np.float32)
     for block in range(len(blocks)):
+        start = block * BLOCK
+        cells = min(BLOCK, logits.shape[1] - start)
         for each in range(len(w1)):
             _hidden(blocks[block], w1[each], w2[each], b2[each], first, second)
-            weights, bias, found = w3[each, 0], b3[each, 0], logits[each, block]
+            weights, bias = w3[each, 0], b3[each, 0]
             for cell in range(BLOCK):
                 total = bias
                 for into in range(HIDDEN):
                     total += weights[into] * second[into, cell]
                 found[cell] = total
+            logits[each, start : start + cells] = found[:cells]
 
 
 def _backward(
@@ -196,7 +198,7 @@ def _backward(
 ) -> None:
     """Adds the gradients of k objects to arrays of the inputs' shapes.
 
-    Layers are w1, w2, w3, b2, b3; down is (k, n, BLOCK).
+    Layers are w1, w2, w3, b2, b3; down is (k, P).
     """
     w1, w2, w3, b2, _ = layers
     of_w1, of_w2, of_w3, of_b2, of_b3 = of_layers
@@ -204,11 +206,16 @@ def _backward(
     second = np.empty((HIDDEN, BLOCK), np.float32)
     down_first = np.empty((HIDDEN, BLOCK), np.float32)
     down_second = np.empty((HIDDEN, BLOCK), np.float32)
+    down_here = np.zeros(BLOCK, np.float32)
     for block in range(len(blocks)):
+        start = block * BLOCK
+        cells = min(BLOCK, down.shape[1] - start)
+        down_here[cells:] = _ZERO
         for each in range(len(w1)):
             _hidden(blocks[block], w1[each], w2[each], b2[each], first, second)
+            down_here[:cells] = down[each, start : start + cells]
             _third_backward(
-                down[each, block], w3[each, 0], second, down_second,
+                down_here, w3[each, 0], second, down_second,
                 of_w3[each, 0], of_b2[each], of_b3[each],
             )  # fmt: skip
             _through(w2[each], down_second, down_first)
@@ -301,6 +308,6 @@ def _outer(down: Array, inputs: Array, of_weights: Array) -> None:
 
 
 _SIGNATURES = {
-    _forward: void(_3D, Tuple(_LAYERS), _3D),
-    _backward: void(_3D, Tuple(_LAYERS), _3D, _3D, Tuple(_LAYERS)),
+    _forward: void(_3D, Tuple(_LAYERS), _2D),
+    _backward: void(_3D, Tuple(_LAYERS), _2D, _3D, Tuple(_LAYERS)),
 }
