@@ -11,6 +11,7 @@ from boxmask.benchmark.settings import StepCase
 from boxmask.benchmark.whole_steps import drawn_batch
 from boxmask.box_supervision.correction_steps import correction_steps, self_correction_of
 from boxmask.box_supervision.cut_out import CutOut
+from boxmask.box_supervision.pasting import LeastVisible
 from boxmask.detectors.given_boxes import masks_for_boxes
 from boxmask.engine.teacher import MovingAverage
 from boxmask.engine.training_step import TrainingStep
@@ -55,7 +56,9 @@ def test_a_step_mixes_no_devices_and_waits_for_nothing(model, method, objects):
     correction = self_correction_of(step.objective)
     if correction is not None:
         assert correction.paste_bank is not None
-        settings = replace(correction.paste_bank.settings, least_side=0.0, probability=1.0)
+        settings = replace(
+            correction.paste_bank.settings, visible=LeastVisible(side=0.0), probability=1.0
+        )
         correction.paste_bank.settings = settings
         for _ in range(settings.capacity):
             correction.paste_bank.remember((one_object(), one_object()))

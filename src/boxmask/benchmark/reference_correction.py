@@ -17,11 +17,8 @@ from boxmask.benchmark.reference_comparison import (
     compared,
 )
 from boxmask.benchmark.reference_terms import maps_of
-from boxmask.box_supervision.copy_paste_bank import (
-    CopyPasteSettings,
-    paste_objects,
-)
 from boxmask.box_supervision.cut_out import CutOut, CuttingOut
+from boxmask.box_supervision.pasting import LeastVisible, paste_objects
 from boxmask.box_supervision.self_correction import (
     PseudoMasks,
     adaptive_thresholds,
@@ -38,7 +35,7 @@ ROUNDING = 1e-5
 # Objects to paste are remembered in whole grey levels.
 GREY_LEVEL = Tolerance(relative=0.0, absolute=0.5 + 1e-3)
 # The published code drops an object only when nothing of it is left.
-PASTE = CopyPasteSettings(least_visible=0.0, least_side=1.0)
+PASTE = LeastVisible(share=0.0, side=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,7 +119,7 @@ class SelfCorrectionLoss(WeakLoss):
         student = context.student
         self._context = context
         self._correction = correction = self.correct(context, outside_boxes(whole, size))
-        self._pixels = self.class_pixels(context, correction)
+        self._pixels = self.prototype_pixels(context, correction)
         seen = self.bank.seen[student.labels]
         if len(student) == 0:
             return LossSum(attached_zero(context), torch.zeros_like(student.scores.sum()))
@@ -194,7 +194,7 @@ class SelfCorrectionLoss(WeakLoss):
         )
 
     @torch.no_grad()
-    def class_pixels(self, context: LossContext, correction: Correction) -> ClassPixels:
+    def prototype_pixels(self, context: LossContext, correction: Correction) -> ClassPixels:
         """The cells that prototypes learn from: once each, however many samples cover them."""
         student, teacher = context.student, context.teacher
         assert teacher is not None

@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from boxmask.box_supervision.copy_paste_bank import CopyPasteBank, paste_objects
+from boxmask.box_supervision.copy_paste_bank import CopyPasteBank
 from boxmask.box_supervision.correction import Correction
 from boxmask.box_supervision.correction_steps import (
     CorrectionSteps,
     correction_steps,
     prototype_maps,
 )
+from boxmask.box_supervision.pasting import paste_objects
 from boxmask.box_supervision.self_correction_loss import SelfCorrectionLoss
 from boxmask.data.dataset import record_targets
 from boxmask.data.loader import collate
@@ -233,8 +234,9 @@ def pasted_variants(bank: CopyPasteBank, batch: Batch, count: int, seed: int = 0
         for position in torch.randperm(len(bank)).tolist():
             source = bank.pictures[position]
             objects = [source[index] for index in bank.draw(source)]
+            visible = bank.settings.visible
             painted = paste_objects(
-                batch.images[0], batch.targets[0], objects, batch.image_sizes[0], bank.settings
+                batch.images[0], batch.targets[0], objects, batch.image_sizes[0], visible
             )
             if painted is not None:
                 image, targets = painted

@@ -1,0 +1,103 @@
+"""Exact composition, and what is left of originals."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from boxmask.box_supervision.cut_out import CuttingOut
+from boxmask.box_supervision.pasting import LeastVisible, covered_originals, paste_objects
+from boxmask.ops.masks import boxes_of_masks
+from boxmask.structures import Targets
+from small_pictures import batch_of, block, boxes_only
+
+LEAST = LeastVisible()
+ORACLE = Path(__file__).resolve().parents[3] / "shared" / "oracles" / "copy_paste.npz"
+
+
+def test_composition_is_exact():
+    image = torch.rand(3, 20, 24)
+    painted = paste_objects(image, boxes_only((0, 0, 24, 20)), [block(3, 4)], (20, 24), LEAST)
+    assert painted is not None
+    out, targets = painted
+    inside = torch.zeros(20, 24, dtype=torch.bool)
+    inside[4:10, 3:9] = True
+    assert torch.equal(out[:, ~inside], image[:, ~inside])
+    assert torch.all(out[:, inside] == 200 / 255)
+    assert torch.equal(targets.masks[-1], inside)
+    assert targets.boxes[-1].tolist() == [3, 4, 9, 10]
+    assert targets.trusted.tolist() == [False, True]
+
+
+def test_boxes_are_made_after_the_crop_and_objects_outside_are_dropped():
+    partly, outside = block(90, 5, width=20), block(105, 5)
+    painted = paste_objects(
+        torch.zeros(3, 40, 120), boxes_only(), [partly, outside], (40, 100), LEAST
+    )
+    assert painted is not None
+    _, targets = painted
+    assert len(targets) == len(targets.labels) == len(targets.masks) == 1
+    assert targets.boxes[0].tolist() == [90, 5, 100, 11]
+    assert not targets.masks[0, :, 100:].any()
+    alone = paste_objects(torch.zeros(3, 40, 120), boxes_only(), [outside], (40, 100), LEAST)
+    assert alone is None
+
+
+def test_later_pastes_cover_earlier_ones():
+    objects = [block(2, 2, 10, 10, color=10), block(6, 2, 10, 10, color=20)]
+    painted = paste_objects(torch.zeros(3, 20, 24), boxes_only(), objects, (20, 24), LEAST)
+    assert painted is not None
+    _, targets = painted
+    assert not (targets.masks[0] & targets.masks[1]).any()
+    assert targets.boxes[0].tolist() == [2, 2, 6, 12]
+
+
+def test_what_is_left_of_originals():
+    targets = boxes_only((2, 2, 12, 12), (2, 2, 12, 12), (14.5, 2, 20.25, 12))
+    paste = torch.zeros(20, 24, dtype=torch.bool)
+    paste[2:12, 2:7] = True  # the left half
+    left = covered_originals(targets, paste, LEAST)
+    assert left.boxes.tolist()[0] == [7, 2, 12, 12]
+    # Covered at its left end, and along half of its first and last row: neither axis is sure.
+    assert left.tight.tolist() == [[False, False], [False, False], [True, True]]
+    assert left.boxes.tolist()[2] == [14.5, 2, 20.25, 12]  # untouched boxes keep their corners
+    paste[2:12, 2:12] = True
+    assert covered_originals(targets, paste, LEAST).boxes.tolist() == [[14.5, 2, 20.25, 12]]
+
+
+def test_an_axis_that_the_paste_does_not_reach_stays_tight():
+    paste = torch.zeros(20, 24, dtype=torch.bool)
+    paste[5:9, 2:5] = True  # in the middle of the left side: top and bottom are to be seen
+    left = covered_originals(boxes_only((2, 2, 12, 12)), paste, LEAST)
+    assert left.tight.tolist() == [[False, True]]
+    assert left.boxes.tolist() == [[2, 2, 12, 12]]
+
+
+@pytest.mark.skipif(not ORACLE.is_file(), reason="reference values are not beside the project")
+def test_composition_equals_the_published_one():
+    """Pixels, boxes, labels, and the mask of the pasted object."""
+    values = {k: torch.from_numpy(np.asarray(v)) for k, v in np.load(ORACLE).items()}
+    chosen = int(values["chosen"][0])
+    scale = 255.0 if values["image"].max() > 1 else 1.0
+    mask = values["source_masks"][chosen] > 0
+    label = values["source_classes"][chosen : chosen + 1].long()
+    of_source = Targets.from_boxes(boxes_of_masks(mask[None]), label)
+    source = replace(
+        batch_of([of_source], *mask.shape), images=values["source_image"][None] / scale
+    )
+    every = CuttingOut(source, mask[None], torch.ones(1, *mask.shape), label >= 0).objects()
+    ((one,),) = every
+    targets = Targets.from_boxes(values["boxes_xyxy"], values["classes"])
+    size = tuple(mask.shape)
+    painted = paste_objects(values["image"] / scale, targets, [one], size, LEAST)
+    assert painted is not None
+    image, found = painted
+    torch.testing.assert_close(image, values["out_image"] / scale, atol=0.5 / 255 + 1e-4, rtol=0)
+    expected = values["out_boxes_xyxy"].clone()
+    expected[: len(targets), 2:] -= 1  # there, filled boxes hold one more row and column
+    torch.testing.assert_close(found.boxes, expected)
+    assert found.labels.tolist() == values["out_classes"].tolist()
+    assert found.trusted.float().tolist() == values["out_is_pasted"].tolist()
+    assert torch.equal(found.masks[-1], values["out_masks"][-1] > 0)
