@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from boxmask import ranks
-from boxmask.box_supervision.objective import Objective, Term
+from boxmask.box_supervision.objective import Fall, Objective, Term
 from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
 from boxmask.box_supervision.projection_loss import ProjectionLossSettings
 from boxmask.box_supervision.weak_loss import WeakLoss, attached_zero
@@ -28,10 +28,28 @@ from boxmask.structures import LossSum, Targets
         (Term(weight=2.0, until=0.5), 0.9, 0.0),
         (Term(start=0.2, until=0.6), 0.1, 0.0),
         (Term(start=0.2, until=0.6), 0.3, 0.75),
+        (Term(weight=2.0, fall=Fall(start=0.25, end=0.5, rest=0.5)), 0.25, 2.0),
+        (Term(weight=2.0, fall=Fall(start=0.25, end=0.5, rest=0.5)), 0.375, 1.5),
+        (Term(weight=2.0, fall=Fall(start=0.25, end=0.5, rest=0.5)), 0.75, 1.0),
+        (Term(fall=Fall(start=0.25, end=0.25)), 0.24, 1.0),
+        (Term(fall=Fall(start=0.25, end=0.25)), 0.25, 0.0),
+        (Term(ramp=0.5, fall=Fall(start=0.0, end=1.0)), 0.25, 0.375),
     ],
 )
 def test_factor(term, progress, factor):
     assert term.factor(progress) == pytest.approx(factor)
+
+
+def test_a_fall_is_in_shares_of_the_run_whatever_the_rest_is_in():
+    fall = Fall(start=0.2, end=0.4, rest=0.1)
+    term = Term(ramp=1.0, until=2.0, unit="warmup", fall=fall).stretched(0.25)
+    assert term == Term(ramp=0.25, until=0.5, fall=fall)
+
+
+@pytest.mark.parametrize("rest", [-0.1, 1.5])
+def test_a_rest_beyond_the_whole_is_refused(rest):
+    with pytest.raises(ValueError, match="rest: expected 0 to 1"):
+        Fall(start=0.0, end=1.0, rest=rest)
 
 
 class Fixed(WeakLoss):

@@ -25,7 +25,8 @@ def parts(settings):
 
 
 OTHER = {
-    "pairwise_dilation": 1, "prototypes": 3, "paste_most": 1, "bank_capacity": 7,
+    "pairwise_dilation": 1, "pairwise_rest": 0.5, "prototypes": 3, "paste_most": 1,
+    "bank_capacity": 7,
     "calibrated": False, "exclusive": False, "low": 0.3, "lowest_high": 0.65, "highest_high": 0.8,
 }  # fmt: skip
 
@@ -59,7 +60,7 @@ def test_paper_values():
     assert (PAPER.temperature, PAPER.sharpness, PAPER.instance_share) == (0.1, 5, 0.5)
     assert (PAPER.prototypes, PAPER.prototype_momentum) == (10, 0.999)
     assert (PAPER.pseudo_weight, PAPER.paste_weight) == (0.5, 1)
-    assert (PAPER.pairwise_features, PAPER.exclusive) == (0, False)
+    assert (PAPER.pairwise_features, PAPER.pairwise_rest, PAPER.exclusive) == (0, 1, False)
     assert (PAPER.bank_capacity, PAPER.paste_fraction, PAPER.paste_most) == (100, 0.25, 3)
     assert PAPER.teacher_decay == 0.9999
     assert method_settings("sim", "paper", ()) == PAPER
@@ -72,6 +73,15 @@ def test_words_change_a_preset():
         pairwise_color=0.4
     )
     assert method_settings("full", "default", ()) is None
+
+
+def test_neighbours_give_way_to_pseudo_masks():
+    settings = SIMSettings(pairwise_weight=2, pairwise_rest=0.25, warmup=0.3, pseudo_ramp=0.2)
+    terms = sim_losses(settings, 2, 16)[1]
+    factors = [terms["loss_pairwise"].stretched(0.1).factor(p) for p in (0.2, 0.3, 0.4, 0.5, 1.0)]
+    assert factors == pytest.approx([2, 2, 1.25, 0.5, 0.5])
+    assert terms["loss_pseudo"].factor(0.3) == 0  # while these come up
+    assert terms["loss_pseudo"].factor(0.5) == settings.pseudo_weight
 
 
 def test_no_pasting_means_no_paste_loss():
@@ -88,6 +98,7 @@ def test_no_pasting_means_no_paste_loss():
         ("sim", "temperature", "NAME=VALUE"),
         ("sim", "temperature=warm", "temperature"),
         ("sim", "low=0.99", "low <= lowest_high"),
+        ("sim", "pairwise_rest=2", "rest: expected 0 to 1"),
         ("boxinst", "temperature=1", "known: projection_weight"),
         ("full", "temperature=1", "no settings"),
     ],

@@ -37,6 +37,7 @@ LOOKS = {
     "sim-without-semantic-map": ("#009e73", "^"),
     "sim-without-self-correction": ("#cc79a7", "v"),
     "sim-without-weighting": ("#8a6d00", "D"),
+    "sim-with-neighbors": ("#5fd3d3", "8"),
     "sim-without-owners": ("#b0a000", "*"),
     "sim-without-colors": ("#7f7f7f", ">"),
     "sim-without-refinement": ("#6a3d9a", "<"),

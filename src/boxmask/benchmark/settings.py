@@ -14,6 +14,7 @@ VariantName = Literal[
     "sim-without-semantic-map",
     "sim-without-self-correction",
     "sim-without-weighting",
+    "sim-with-neighbors",
     "sim-without-owners",
     "sim-without-colors",
     "sim-without-refinement",
@@ -64,6 +65,12 @@ VARIANTS = (
         title="SIM without weighting",
         method="sim",
         settings=("sharpness=0",),
+    ),
+    Variant(
+        name="sim-with-neighbors",
+        title="SIM, neighbours count to the end",
+        method="sim",
+        settings=("pairwise_rest=1",),
     ),
     Variant(
         name="sim-without-owners",

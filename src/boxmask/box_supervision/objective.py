@@ -1,7 +1,7 @@
 """Named losses with weights and ramps: the only place that divides, and sums over processes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from torch import Tensor, nn
@@ -9,6 +9,33 @@ from torch import Tensor, nn
 from boxmask import ranks
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, nothing
 from boxmask.structures import Batch, LossSum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fall:
+    """How a loss gives way to another one, in shares of the run.
+
+    Attributes:
+        start: until when it counts fully, in 0..1.
+        end: from when on it counts `rest`, in 0..1; in between it falls linearly.
+        rest: share of its weight that stays, in 0..1.
+    """
+
+    start: float
+    end: float
+    rest: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rest <= 1:
+            raise ValueError(f"rest: expected 0 to 1, got {self.rest:g}")
+
+    def left(self, progress: float) -> float:
+        """Share of the weight that is left at a share of the run."""
+        if progress < self.start:
+            return 1.0
+        length = self.end - self.start
+        fallen = min((progress - self.start) / length, 1.0) if length > 0 else 1.0
+        return 1 - (1 - self.rest) * fallen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +49,7 @@ class Term:
         until: share of the run by which it has fallen linearly back to 0; None to stay.
         unit: what the shares are of: "run", or "warmup", which `stretched` turns into shares of
             the run.
+        fall: how it gives way to another loss, always in shares of the run; None if it does not.
     """
 
     weight: float = 1.0
@@ -29,14 +57,15 @@ class Term:
     ramp: float = 0.0
     until: float | None = None
     unit: Literal["run", "warmup"] = "run"
+    fall: Fall | None = None
 
     def stretched(self, share: float) -> "Term":
         """The term in shares of the run, whose warm-up is its first `share`."""
         if self.unit == "run":
             return self
         until = None if self.until is None else self.until * share
-        return Term(
-            weight=self.weight, start=self.start * share, ramp=self.ramp * share, until=until
+        return replace(
+            self, start=self.start * share, ramp=self.ramp * share, until=until, unit="run"
         )
 
     def factor(self, progress: float) -> float:
@@ -47,6 +76,8 @@ class Term:
         left = 1.0
         if self.until is not None:
             left = max(1 - (progress - self.start) / max(self.until - self.start, 1e-9), 0.0)
+        if self.fall is not None:
+            left *= self.fall.left(progress)
         return self.weight * grown * left
 
 

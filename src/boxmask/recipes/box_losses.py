@@ -1,14 +1,14 @@
 """What teaches masks from boxes: every knob of BoxInst and SIM, and the losses they make."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 
 from pydantic import TypeAdapter, ValidationError
 
 from boxmask.box_supervision.collapse_guard_loss import CollapseGuardLossSettings
 from boxmask.box_supervision.copy_paste_bank import CopyPasteSettings
-from boxmask.box_supervision.objective import Term
+from boxmask.box_supervision.objective import Fall, Term
 from boxmask.box_supervision.pairwise_loss import AppearanceGate, PairwiseLossSettings
 from boxmask.box_supervision.projection_loss import ProjectionLossSettings
 from boxmask.box_supervision.self_correction import PseudoMaskSettings
@@ -55,6 +55,8 @@ class SIMSettings(BoxInstSettings):
             features.
         pairwise_reach: neighbours of like features must agree if their colours are nearer than
             this, in LAB units; matters where `pairwise_features` does.
+        pairwise_rest: share of the pairwise term's weight, in 0..1, that stays when pseudo masks
+            have come to count fully: they know more than neighbours do. Paper and code: 1.
         warmup: share of the run, in 0..1, before pseudo masks teach. Paper: 10,000 steps of
             90,000. In runs of some hundred steps masks still improve fast then, and pseudo masks
             of the slow teacher hold them back.
@@ -64,8 +66,9 @@ class SIMSettings(BoxInstSettings):
         temperature: tau of the semantic map. Paper: 0.1; code: 1.
         calibrated: count cosines from the middle between those of foreground and those of cells
             outside all boxes, class by class. Paper and code count from 0.
-        instance_share: alpha, share of the instance mask in a pseudo mask, in 0..1. Paper: 0.5.
-            1 leaves the semantic map out, 0 the instance masks.
+        instance_share: alpha, share of the instance mask in a pseudo mask, in 0..1. 1 leaves
+            the semantic map out, which is the weaker one with few classes and light models; 0
+            leaves the instance masks out. Paper: 0.5.
         sharpness: mu, how much samples count whose predicted box fits. Paper: 5; code: 0.
         confident: score of the instance mask, in 0..1, from which a cell is sure. Code: 0.7.
         lowest_high: least threshold of foreground, in 0..1. Code: 0.6 (1x) and 0.7 (3x).
@@ -101,13 +104,14 @@ class SIMSettings(BoxInstSettings):
     pairwise_contrast: float = 4.0
     pairwise_features: float = 1.2
     pairwise_reach: float = 15.0
+    pairwise_rest: float = 0.0
     warmup: float = 0.3
     prototypes: int = 10
     prototype_momentum: float = 0.999
     epsilon: float = 0.05
     temperature: float = 0.2
     calibrated: bool = True
-    instance_share: float = 0.5
+    instance_share: float = 0.85
     sharpness: float = 5.0
     confident: float = 0.7
     lowest_high: float = 0.6
@@ -118,7 +122,7 @@ class SIMSettings(BoxInstSettings):
     refine_smoothness: float = 1e-5
     refine_least: float = 0.35
     exclusive: bool = True
-    pseudo_weight: float = 0.5
+    pseudo_weight: float = 1.0
     pseudo_ramp: float = 0.2
     paste_weight: float = 1.0
     paste_probability: float = 0.25
@@ -135,12 +139,15 @@ class SIMSettings(BoxInstSettings):
 PAPER = SIMSettings(
     guard_fill=0.0,
     pairwise_features=0.0,
+    pairwise_rest=1.0,
+    instance_share=0.5,
     colors=False,
     refine_radius=0,
     exclusive=False,
     warmup=0.11,
     temperature=0.1,
     calibrated=False,
+    pseudo_weight=0.5,
     pseudo_ramp=0.0,
     paste_probability=0.5,
     paste_passes=0.0,
@@ -214,9 +221,12 @@ def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses
         paste_until=settings.paste_until,
         copy_paste=_copy_paste(settings),
     )
+    taught = settings.warmup + settings.pseudo_ramp  # from here on pseudo masks count fully
     terms["loss_pseudo"] = Term(
         weight=settings.pseudo_weight, start=settings.warmup, ramp=settings.pseudo_ramp
     )
+    gives_way = Fall(start=settings.warmup, end=taught, rest=settings.pairwise_rest)
+    terms["loss_pairwise"] = replace(terms["loss_pairwise"], fall=gives_way)
     if settings.paste_probability > 0:
         losses["loss_paste"] = TrustedMaskLossSettings(cross_entropy=True)
         terms["loss_paste"] = Term(weight=settings.paste_weight)
