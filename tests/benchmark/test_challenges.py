@@ -66,7 +66,7 @@ def test_each_dial_moves_alone_and_zero_is_trained_once():
     ]
     assert [Condition().name, Condition(camouflage=0.5).name] == ["plain", "camouflage-0.5"]
     runs = challenge_runs(ChallengeSettings())
-    assert len(runs) == len(set(runs)) == 6 * 10 * 3  # conditions, variants, seeds
+    assert len(runs) == len(set(runs)) == 6 * 11 * 3  # conditions, variants, seeds
     assert {run.seed for run in runs[:60]} == {0}
 
 
