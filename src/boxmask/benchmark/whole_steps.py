@@ -19,7 +19,7 @@ from boxmask.structures import Batch, Targets
 
 NUM_CLASSES = 6
 METHODS = ("boxinst", "sim")
-PROGRESS = 0.9  # all parts of SIM are at work by then, but for pasting: its bank is empty
+PROGRESS = 0.45  # all parts of SIM are at work then, but for pasting: its bank is empty
 
 
 @dataclass(frozen=True, kw_only=True)
