@@ -48,13 +48,12 @@ def test_two_are_done_side_by_side(count):
     assert not meeting.broken
 
 
-@pytest.mark.usefixtures("kind")
+@pytest.mark.usefixtures("kind", "count")
 @pytest.mark.parametrize("count", [1], indirect=True)
-def test_one_thread_is_the_callers_own(count):
+def test_one_thread_is_the_callers_own():
     seen = []
     do_all([lambda: seen.append(threading.get_ident())] * 3)
     assert seen == [threading.get_ident()] * 3
-    assert count == 1
 
 
 @pytest.mark.usefixtures("kind")

@@ -80,18 +80,8 @@ class FusedThreeLayers(torch.autograd.Function):
         layers = [_padded_first(w1), *(one.detach().contiguous() for one in (w2, w3, b2, b3))]
         ctx.save_for_backward(blocks, *layers)
         logits = blocks.new_empty((len(w1), rows.shape[2]))
-        kernel = _compiled(_forward)
-        do_all(
-            [
-                partial(
-                    kernel,
-                    blocks[image].numpy(),
-                    tuple(one[part].numpy() for one in layers),
-                    logits[part].numpy(),
-                )
-                for image, part in _shares(counts, torch.get_num_threads())
-            ]
-        )
+        shares = _shares(counts, torch.get_num_threads())
+        _run(_forward, shares, blocks, layers, [(logits[part].numpy(),) for _, part in shares])
         return logits
 
     @staticmethod
@@ -105,20 +95,11 @@ class FusedThreeLayers(torch.autograd.Function):
         of_layers = [torch.zeros_like(one) for one in layers]
         # Objects of an image share its inputs: each thread sums up its own gradient of them.
         of_blocks = [torch.zeros_like(blocks[0]) for _ in shares]
-        kernel = _compiled(_backward)
-        do_all(
-            [
-                partial(
-                    kernel,
-                    blocks[image].numpy(),
-                    tuple(one[part].numpy() for one in layers),
-                    down[part].numpy(),
-                    of_share.numpy(),
-                    tuple(one[part].numpy() for one in of_layers),
-                )
-                for (image, part), of_share in zip(shares, of_blocks, strict=True)
-            ]
-        )
+        others = [
+            (down[part].numpy(), of_share.numpy(), _of_objects(of_layers, part))
+            for (_, part), of_share in zip(shares, of_blocks, strict=True)
+        ]
+        _run(_backward, shares, blocks, layers, others)
         of_rows = torch.zeros_like(blocks)
         for (image, _), one in zip(shares, of_blocks, strict=True):
             of_rows[image] += one
@@ -149,6 +130,36 @@ def _shares(counts: Sequence[int], threads: int) -> list[tuple[int, slice]]:
         ]
         first += count
     return shares
+
+
+def _run(
+    kernel: Callable[..., None],
+    shares: Sequence[tuple[int, slice]],
+    blocks: Tensor,
+    layers: Sequence[Tensor],
+    others: Sequence[tuple[Any, ...]],
+) -> None:
+    """Runs a kernel for all shares side by side.
+
+    Args:
+        kernel: `_forward` or `_backward`.
+        shares: images and runs of their objects.
+        blocks: (B, n, ROWS, BLOCK) of all images.
+        layers: w1, w2, w3, b2, b3 of all K objects.
+        others: the kernel's further arguments, one tuple a share.
+    """
+    compiled = _compiled(kernel)
+    do_all(
+        [
+            partial(compiled, blocks[image].numpy(), _of_objects(layers, part), *more)
+            for (image, part), more in zip(shares, others, strict=True)
+        ]
+    )
+
+
+def _of_objects(tensors: Sequence[Tensor], part: slice) -> tuple[Array, ...]:
+    """Rows of some objects, as arrays that share their memory."""
+    return tuple(one[part].numpy() for one in tensors)
 
 
 @_part

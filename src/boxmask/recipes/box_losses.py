@@ -56,7 +56,7 @@ class SIMSettings(BoxInstSettings):
         pairwise_reach: neighbours of like features must agree if their colours are nearer than
             this, in LAB units; matters where `pairwise_features` does.
         pairwise_rest: share of the pairwise term's weight, in 0..1, that stays when pseudo masks
-            have come to count fully: they know more than neighbours do. Paper and code: 1.
+            have come to count fully. Paper and code: 1.
         warmup: share of the run, in 0..1, before pseudo masks teach. Paper: 10,000 steps of
             90,000. In runs of some hundred steps masks still improve fast then, and pseudo masks
             of the slow teacher hold them back.
