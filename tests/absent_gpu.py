@@ -39,18 +39,21 @@ class AbsentGPU(TorchDispatchMode):
     Attributes:
         device: the GPU.
         waits: how often the host asked it for something, by function of the package.
+        operators: how many it was asked for, views among them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.device = torch.device("cuda")
         self.waits: collections.Counter[str] = collections.Counter()
+        self.operators = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = func.name(), kwargs or {}
         if not _concerns_gpu(args, kwargs):
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
+        self.operators += 1
         if _asks(name, args, kwargs):
             self.waits[calling_function()] += 1
         answer = ANSWERS.get(name)

@@ -52,8 +52,8 @@ class Fetched:
 
 def numbered(counts: Sequence[int], device: torch.device) -> Tensor:
     """0 `counts[0]` times, then 1 `counts[1]` times, and so on: (sum(counts),) int64."""
-    parts = [torch.full((count,), i, device=device) for i, count in enumerate(counts)]
-    return torch.cat([torch.zeros(0, dtype=torch.int64, device=device), *parts])
+    numbers = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.int64))
+    return send(numbers, device)
 
 
 def scalar(value: float, like: Tensor) -> Tensor:

@@ -87,14 +87,19 @@ def test_tables():
     )
     case = StepCase(size=(64, 96))
     steps = [
-        StepTimes(method=method, case=case, milliseconds=ms, loss_milliseconds=10.0, mebibytes=None)
+        StepTimes(
+            method=method, case=case, milliseconds=ms, backbone_milliseconds=65.5,
+            loss_milliseconds=10.0, mebibytes=None,
+        )
         for method, ms in (("boxinst", 100.0), ("sim", 131.0))
-    ]
+    ]  # fmt: skip
     assert step_table(steps).splitlines()[-1] == (
-        "| condinst-lite0 | sim | 4 x 64 x 96 | 4 | 131 | 1.31 | 10 | 0.076 | - |"
+        "| condinst-lite0 | sim | 4 x 64 x 96 | 4 | 131 | 1.31 | 30.5 | 0.50 | 10 | 0.076 | - |"
     )
-    flows = [Flow(name="drawing", batch=16, images_per_second=123.45)]
-    assert flow_table(flows).splitlines()[-1] == "| drawing | 16 | 123.5 |"
+    flows = [
+        Flow(name="drawing", model="a model", size=(32, 64), batch=16, images_per_second=123.45)
+    ]
+    assert flow_table(flows).splitlines()[-1] == "| drawing | a model | 32 x 64 | 16 | 123.5 |"
 
 
 def test_rates_are_those_of_a_machine():
@@ -110,6 +115,7 @@ def test_steps_of_both_methods_are_timed(bf16):
     assert [one.method for one in steps] == ["boxinst", "sim"]
     for one in steps:
         assert 0 < one.loss_milliseconds < one.milliseconds
+        assert one.backbone_milliseconds > 0
         assert one.case == case
 
 

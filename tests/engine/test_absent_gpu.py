@@ -81,6 +81,26 @@ def test_a_step_mixes_no_devices_and_waits_for_nothing(model, method, objects):
             assert gpu.waits.total() <= WAITS[model], gpu.waits
 
 
+@pytest.mark.parametrize("method", ["boxinst", "sim"])
+def test_more_pictures_are_no_more_operators(method):
+    """A GPU is fast at large operators; what it is asked for in loops takes the host's time."""
+    recipe = build_recipe("condinst-lite0", method, 6, pretrained=False)
+    step = TrainingStep(recipe.detector.build(), recipe.build_objective(total_steps=100)).train()
+    average = MovingAverage(step.detector, recipe.average_decay)
+    operators = []
+    with absent_gpu() as gpu:
+        move(step, gpu.device)
+        move(average, gpu.device)
+        for pictures in (2, 7, 7):  # the first step makes what is made once
+            batch = drawn_batch(replace(CASE, batch=pictures), seed=0).to(gpu.device)
+            gpu.operators = 0
+            _, context = step(batch, 0.45, average.model)
+            average.update(step.detector)
+            step.objective.update(context)
+            operators.append(gpu.operators)
+    assert operators[0] >= operators[1] == operators[2]
+
+
 @pytest.mark.parametrize(
     "ask",
     [

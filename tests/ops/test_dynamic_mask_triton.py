@@ -21,7 +21,7 @@ def fused(inputs, counts):
     return found.cpu()
 
 
-@pytest.mark.parametrize("counts", [(5,), (1, 4), (0, 3, 0)])
+@pytest.mark.parametrize("counts", [(5,), (1, 4), (0, 3, 0), (16, 1)])
 @pytest.mark.parametrize(("cells", "features"), [(1, 16), (3 * 53, 16), (BLOCK, 4)])
 def test_equals_the_plain_form(counts, cells, features):
     reference.assert_equal_to_exact(fused, counts, cells, features)
@@ -54,13 +54,21 @@ def compiled(kernel, constants, **kinds):
     source = ASTSource(kernel, signature, constants)
     return triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
 
-numbers = {name: "i32" for name in ("num_rows", "cells", "height", "width", "blocks")}
-sides = {"BLOCK": head.BLOCK, "HIDDEN_SIDE": head.HIDDEN_SIDE, "ROWS_SIDE": head.ROWS_SIDE}
-for kernel in (head._forward, head._backward):
-    assert compiled(kernel, sides, starts="*i64", **numbers)
-masks = {name: "*u8" for name in ("similar", "inside")}
-sizes = {"DILATION": 2, "BLOCK": pairwise.BLOCK}
-assert compiled(pairwise._sum_and_gradient, sizes, image_index="*i64", **masks, **numbers)
+numbers = ("num_rows", "cells", "height", "width", "down", "across")
+numbers = {name: "i32" for name in numbers}
+pointers = {"starts": "*i64", "down": "*fp32"}
+forward = {"BLOCK": head.BLOCK, "NUM_ROWS": 19}
+backward = {"BLOCK": head.BACKWARD_BLOCK, "ROWS_SIDE": 32}
+for kernel, sizes in ((head._forward, forward), (head._backward, backward)):
+    assert compiled(kernel, sizes, **(numbers | pointers))
+pointers = {"similar": "*u8", "inside": "*u8", "image_index": "*i64", "tiles": "*u8"}
+pointers["edges"] = "*i32"
+tile = {"HIGH": pairwise.HIGH, "WIDE": pairwise.WIDE}
+for kernel in (
+    pairwise._note_tiles, pairwise._pack_edges, pairwise._sums, pairwise._gradient,
+):
+    sizes = tile if kernel is pairwise._note_tiles else tile | {"DILATION": 2}
+    assert compiled(kernel, sizes, **(numbers | pointers))
 """
 
 

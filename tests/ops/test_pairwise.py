@@ -70,7 +70,13 @@ FORMS = [dense_sum, listed_sum]
 if find_spec("triton") is not None:  # not on every platform
     from boxmask.ops.pairwise_triton import fused_sum
 
-    FORMS.append(fused_sum)
+    DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def fused(*tensors, dilation):
+        total, count = fused_sum(*(one.to(DEVICE) for one in tensors), dilation=dilation)
+        return total.cpu(), count.cpu()
+
+    FORMS.append(fused)
 
 
 @pytest.mark.parametrize("sums", FORMS)
@@ -119,6 +125,22 @@ def test_all_forms_agree(count, height, width, dilation, seed):
         found.append((total.detach(), edges, leaf.grad))
     for other in found[1:]:
         torch.testing.assert_close(found[0], other, rtol=1e-5, atol=1e-3)
+
+
+def test_small_boxes_on_a_large_map():
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 60, 200, generator=random, dtype=torch.float64) * 3
+    similar = torch.rand(2, 8, 60, 200, generator=random) < 0.5
+    inside = torch.zeros(6, 60, 200, dtype=torch.bool)
+    for row, (y, x) in enumerate([(0, 0), (15, 63), (16, 64), (59, 199), (31, 128)]):  # and none
+        inside[row, y : y + 3, x : x + 20] = True
+    found = []
+    for sums in FORMS:
+        leaf = logits.clone().requires_grad_()
+        total, count = sums(leaf, similar, inside, torch.tensor([0, 0, 0, 1, 1, 1]), dilation=2)
+        found.append((total.detach(), count, *torch.autograd.grad(total, leaf)))
+    for other in found[1:]:
+        torch.testing.assert_close(found[0], other, rtol=1e-10, atol=1e-10)
 
 
 def number_of_edges(inside, dilation=2):

@@ -21,7 +21,7 @@ from boxmask.benchmark.run_list import (
     train_missing,
 )
 from boxmask.benchmark.score_table import markdown_table, score_cell
-from boxmask.benchmark.settings import AccuracySettings
+from boxmask.benchmark.settings import AccuracySettings, Taught, taught_options
 from boxmask.errors import UserError
 
 COLUMNS = {
@@ -92,13 +92,13 @@ def table(rows: Sequence[tuple[str, str, str, Sequence[Metrics]]]) -> str:
     return markdown_table(["data", "model", "method", "seeds", *COLUMNS.values()], lines)
 
 
-def _runs(data: Path, model: str, method: str, settings: AccuracySettings) -> list[ListedRun]:
+def _runs(data: Path, model: str, method: Taught, settings: AccuracySettings) -> list[ListedRun]:
     words = [data.stem, method] if model == DEFAULT_MODEL else [data.stem, model, method]
     return [
         ListedRun(
             folder=settings.out / "-".join([*words, str(seed)]),
             data=data,
-            options={"model": model, "method": method, "seed": seed, **settings.options},
+            options={"model": model, "seed": seed, **taught_options(method), **settings.options},
         )
         for seed in settings.seeds
     ]

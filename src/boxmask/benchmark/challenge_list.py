@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from boxmask.benchmark.run_list import ListedRun
 from boxmask.benchmark.settings import ChallengeSettings, Variant
@@ -101,18 +100,11 @@ def listed_run(run: ChallengeRun, settings: ChallengeSettings) -> ListedRun:
     """How it is trained and scored."""
     data = data_folder(run.condition, settings)
     at_end = settings.score == "end"
-    options: dict[str, Any] = {
-        "method": run.variant.method,
-        "seed": run.seed,
-        "epochs": settings.epochs,
-        "image_size": settings.image_size,
-    }
-    if run.variant.settings:
-        options["settings"] = run.variant.settings
+    sizes = {"epochs": settings.epochs, "image_size": settings.image_size}
     return ListedRun(
         folder=settings.out / "runs" / f"{run.condition.name}-{run.variant.name}-{run.seed}",
         data=data / "boxes.json" if at_end else data,
-        options=options,
+        options={"seed": run.seed, **run.variant.options, **sizes},
         scored_on=data if at_end else None,
         keep_checkpoint=False,
     )

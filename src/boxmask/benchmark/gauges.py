@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 MEBI = 2**20
+QUEUED = 20  # products that a GPU has to do before a call that is timed, some 20 to 40 ms
 
 
 def seconds(run: Callable[[], Any], device: torch.device) -> float:
@@ -20,6 +21,27 @@ def seconds(run: Callable[[], Any], device: torch.device) -> float:
     run()
     wait_for(device)
     return time.perf_counter() - start
+
+
+def busy_seconds(run: Callable[[], Any], device: torch.device, *, calls: int = 5) -> float:
+    """How long a device is at work on one call.
+
+    On a CPU that is how long the call takes. A GPU gets `calls` of them while it still has other
+    work, and times them itself, so that the host's launching does not count, unless the calls
+    make the host wait.
+    """
+    if device.type != "cuda":
+        return seconds(run, device)
+    side = torch.ones(8192, 8192, dtype=torch.bfloat16, device=device)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    for _ in range(QUEUED):
+        torch.mm(side, side)
+    start.record()
+    for _ in range(calls):
+        run()
+    end.record()
+    wait_for(device)
+    return start.elapsed_time(end) / 1e3 / calls
 
 
 def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:

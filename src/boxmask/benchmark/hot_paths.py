@@ -76,12 +76,12 @@ def pairwise_path(size: tuple[int, int], num_objects: int, device: torch.device)
         inside[row, y : y + height // 4, x : x + width // 4] = True
     image_index = torch.zeros(num_objects, dtype=torch.int64, device=device)
 
+    logits.requires_grad_()
+
     def run(function: Callable[..., tuple[Tensor, Tensor]]) -> Results:
-        leaf = logits.clone().requires_grad_(True)
-        total, count = function(leaf, similar, inside, image_index, dilation=DILATION)
-        (total / count).backward()
-        assert leaf.grad is not None
-        return total.detach() / count, leaf.grad
+        total, count = function(logits, similar, inside, image_index, dilation=DILATION)
+        loss = total / count
+        return loss.detach(), *torch.autograd.grad(loss, logits)
 
     edges = 1 / logits.element_size() * len(NEIGHBORS) / num_objects  # bools, once a picture
     return HotPath(
@@ -105,12 +105,12 @@ def dynamic_path(size: tuple[int, int], num_objects: int, device: torch.device) 
     reach = torch.full((num_objects,), 64.0, device=device)
     image_index = torch.zeros(num_objects, dtype=torch.int64, device=device)
 
+    down = torch.randn(num_objects, height, width, generator=random).to(device)
+    leaves = [one.requires_grad_() for one in (features, parameters)]
+
     def run(function: Callable[..., Tensor]) -> Results:
-        leaves = [one.clone().requires_grad_(True) for one in (features, parameters)]
         logits = function(*leaves, points, reach, image_index, stride=STRIDE)
-        logits.square().mean().backward()
-        gradients = [leaf.grad for leaf in leaves]
-        return logits.detach(), *(one for one in gradients if one is not None)
+        return logits.detach(), *torch.autograd.grad(logits, leaves, down)
 
     cells = num_objects * height * width
     products = (CHANNELS + 2) * HIDDEN + HIDDEN * HIDDEN + HIDDEN

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from boxmask.api.options import DEFAULT_MODEL, Method
 from boxmask.errors import UserError
@@ -20,6 +20,7 @@ VariantName = Literal[
     "sim-without-refinement",
     "sim-without-copy-paste",
 ]
+Taught = Literal[Method, VariantName]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,12 @@ class Variant:
     title: str
     method: Method
     settings: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `boxmask.train` is told."""
+        chosen: dict[str, Any] = {"settings": self.settings} if self.settings else {}
+        return {"method": self.method} | chosen
 
 
 VARIANTS = (
@@ -99,12 +106,20 @@ VARIANTS = (
 )
 
 
+def taught_options(name: Taught) -> dict[str, Any]:
+    """What `boxmask.train` is told to train a method or a variant."""
+    found = {variant.name: variant for variant in VARIANTS}.get(cast(VariantName, name))
+    if found is None:
+        return {"method": name}
+    return found.options
+
+
 @dataclass(frozen=True, kw_only=True)
 class AccuracySettings:
     """What the accuracy list trains.
 
     Attributes:
-        methods: What teaches the masks; one row of the table each.
+        methods: What teaches the masks, or SIM without one of its parts; one row of the table each.
         models: Which models; see --model of boxmask train.
         seeds: One run for each.
         epochs: Passes over the training pictures. Default: the recipe's.
@@ -113,7 +128,7 @@ class AccuracySettings:
         out: Folder of all runs; finished ones are not done again.
     """
 
-    methods: tuple[Method, ...] = ("sim", "boxinst", "full")
+    methods: tuple[Taught, ...] = ("sim", "boxinst", "full")
     models: tuple[str, ...] = (DEFAULT_MODEL,)
     seeds: tuple[int, ...] = (0,)
     epochs: int | None = None
@@ -310,9 +325,16 @@ class SpeedSettings:
         return 3 if self.quick else 5
 
     @property
-    def flows(self) -> FlowSettings:
+    def flows(self) -> tuple[FlowSettings, ...]:
         """Work whose pictures a second are counted."""
-        return FlowSettings(num_images=16, batches=(1,)) if self.quick else FlowSettings()
+        return (FlowSettings(num_images=16, batches=(1,)) if self.quick else FlowSettings(),)
+
+    @property
+    def gpu_flows(self) -> tuple[FlowSettings, ...]:
+        """The same with a large model and large pictures."""
+        if self.quick:
+            return ()
+        return (FlowSettings(model="condinst-r50", size=(800, 800), num_objects=8),)
 
 
 def _without_repeats(settings: object, name: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from boxmask.benchmark.gauges import MEBI, peak_memory, seconds
+from boxmask.benchmark.gauges import MEBI, busy_seconds, peak_memory
 from boxmask.benchmark.hot_paths import HotPath, Results, hot_paths
 from boxmask.benchmark.score_table import markdown_table
 from boxmask.benchmark.settings import SpeedSettings
@@ -31,7 +31,7 @@ class Measured:
         name: of the path.
         size: (height, width) of the picture in pixels.
         num_objects: masks.
-        ours_ms: median of some runs.
+        ours_ms: median of some runs, see `busy_seconds`.
         plain_ms: the same of the plain form.
         ours_mib: largest memory beyond what was there before; None where it cannot be told.
         plain_mib: the same of the plain form.
@@ -100,7 +100,10 @@ def measure(settings: SpeedSettings | None = None, *, say: Say = print) -> list[
         times for case in step_cases for times in time_steps(case, settings.step_repeats, device)
     ]
     say("\n" + step_table(steps))
-    flows = measure_flows(settings.flows, device)
+    flow_cases = settings.flows
+    if device.type == "cuda":
+        flow_cases += settings.gpu_flows
+    flows = [flow for case in flow_cases for flow in measure_flows(case, device)]
     say("\n" + flow_table(flows))
     if settings.json is not None:
         _write(settings.json, rates, found, steps, flows)
@@ -117,8 +120,8 @@ def measure_path(
     del ours, plain
     times: dict[str, list[float]] = {"ours": [], "plain": []}
     for _ in range(repeats):
-        times["ours"].append(seconds(path.ours, device))
-        times["plain"].append(seconds(path.plain, device))
+        times["ours"].append(busy_seconds(path.ours, device))
+        times["plain"].append(busy_seconds(path.plain, device))
     ours_s, plain_s = (statistics.median(times[form]) for form in ("ours", "plain"))
     floor = max(
         path.least_bytes / rates.bytes_per_second, path.least_flops / rates.flops_per_second
@@ -149,17 +152,18 @@ def difference(found: Results, expected: Results) -> float:
 
 
 def machine_rates(device: torch.device) -> MachineRates:
-    """Measures a large copy and a large product."""
-    source = torch.ones(64 * MEBI // 4, device=device)
+    """Measures a large copy and a large product of random numbers."""
+    mebi, side = (1024, 8192) if device.type == "cuda" else (64, 1024)
+    source = torch.ones(mebi * MEBI // 4, device=device)
     target = torch.empty_like(source)
-    matrix = torch.ones(1024, 1024, device=device)
+    matrix = torch.randn(side, side, device=device)
     for warm in (lambda: target.copy_(source), lambda: matrix @ matrix):
         warm()
-    copies = [seconds(lambda: target.copy_(source), device) for _ in range(7)]
-    products = [seconds(lambda: matrix @ matrix, device) for _ in range(7)]
+    copies = [busy_seconds(lambda: target.copy_(source), device) for _ in range(7)]
+    products = [busy_seconds(lambda: matrix @ matrix, device) for _ in range(7)]
     return MachineRates(
         bytes_per_second=2 * source.numel() * 4 / min(copies),
-        flops_per_second=2 * 1024**3 / min(products),
+        flops_per_second=2 * side**3 / min(products),
     )
 
 
@@ -172,8 +176,8 @@ def path_table(found: Sequence[Measured]) -> str:
             one.name,
             f"{one.size[0]} x {one.size[1]}",
             str(one.num_objects),
-            f"{one.ours_ms:.1f}",
-            f"{one.plain_ms:.1f}",
+            _ms(one.ours_ms),
+            _ms(one.plain_ms),
             f"{one.ratio:.1f}",
             _mib(one.ours_mib),
             _mib(one.plain_mib),
@@ -187,7 +191,8 @@ def path_table(found: Sequence[Measured]) -> str:
 
 def step_table(steps: Sequence[StepTimes]) -> str:
     """Whole training steps, each as a multiple of the first of its case."""
-    head = ["training step", "method", "batch", "objects", "ms", "times boxinst", "weak losses ms",
+    head = ["training step", "method", "batch", "objects", "ms", "times boxinst",
+            "pictures a second", "outside the backbone", "weak losses ms",
             "their share", "MiB"]  # fmt: skip
     rows = []
     for one in steps:
@@ -201,6 +206,8 @@ def step_table(steps: Sequence[StepTimes]) -> str:
                 str(case.num_objects),
                 f"{one.milliseconds:.0f}",
                 f"{one.milliseconds / base.milliseconds:.2f}",
+                f"{case.batch / one.milliseconds * 1e3:.1f}",
+                f"{1 - one.backbone_milliseconds / one.milliseconds:.2f}",
                 f"{one.loss_milliseconds:.0f}",
                 f"{one.loss_milliseconds / one.milliseconds:.3f}",
                 _mib(one.mebibytes),
@@ -211,9 +218,22 @@ def step_table(steps: Sequence[StepTimes]) -> str:
 
 def flow_table(flows: Sequence[Flow]) -> str:
     """Pictures a second of everything that is no training step."""
-    head = ["work", "batch", "pictures a second"]
-    rows = [[one.name, str(one.batch), f"{one.images_per_second:.1f}"] for one in flows]
+    head = ["work", "model", "pixels", "batch", "pictures a second"]
+    rows = [
+        [
+            one.name,
+            one.model,
+            f"{one.size[0]} x {one.size[1]}",
+            str(one.batch),
+            f"{one.images_per_second:.1f}",
+        ]
+        for one in flows
+    ]
     return markdown_table(head, rows)
+
+
+def _ms(value: float) -> str:
+    return f"{value:.1f}" if value >= 1 else f"{value:.3f}"
 
 
 def _mib(value: float | None) -> str:

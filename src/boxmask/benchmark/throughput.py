@@ -35,11 +35,15 @@ class Flow:
 
     Attributes:
         name: what is done.
+        model: see `FlowSettings`.
+        size: of the pictures.
         batch: pictures that are looked at together.
         images_per_second: its rate.
     """
 
     name: str
+    model: str
+    size: tuple[int, int]
     batch: int
     images_per_second: float
 
@@ -64,13 +68,22 @@ def measure_flows(settings: FlowSettings, device: torch.device) -> list[Flow]:
         )
         records = read_data(Path(name)).splits["train"].records
         saved = _drawn_model(settings)
-        flows = [_loading(records, settings)]
+        rates = [_loading(records, settings)]
         for batch_size in settings.batches:
-            flows += _finding(Finder(saved, device.type), records, batch_size)
-        return [*flows, _labelling(Finder(saved, device.type), records)]
+            rates += _finding(Finder(saved, device.type), records, batch_size)
+        rates.append(_labelling(Finder(saved, device.type), records))
+    return [
+        Flow(
+            name=name, model=settings.model, size=settings.size, batch=batch, images_per_second=rate
+        )
+        for name, batch, rate in rates
+    ]
 
 
-def _loading(records: Sequence[ImageRecord], settings: FlowSettings) -> Flow:
+Rate = tuple[str, int, float]  # what is done, pictures of a batch, pictures a second
+
+
+def _loading(records: Sequence[ImageRecord], settings: FlowSettings) -> Rate:
     """Training batches, augmented, as training reads them."""
     workers = free_workers(None)
     loader = train_loader(
@@ -83,8 +96,7 @@ def _loading(records: Sequence[ImageRecord], settings: FlowSettings) -> Flow:
     start = time.perf_counter()
     number = _count(loader)
     rate = number / (time.perf_counter() - start)
-    name = f"reading for training, {workers or 'no'} workers"
-    return Flow(name=name, batch=TRAIN_BATCH, images_per_second=rate)
+    return f"reading for training, {workers or 'no'} workers", TRAIN_BATCH, rate
 
 
 def _count(batches: Iterable[Batch]) -> int:
@@ -106,7 +118,7 @@ def _drawn_model(settings: FlowSettings) -> SavedModel:
     )
 
 
-def _finding(finder: Finder, records: Sequence[ImageRecord], batch_size: int) -> list[Flow]:
+def _finding(finder: Finder, records: Sequence[ImageRecord], batch_size: int) -> list[Rate]:
     """The model, what turns its outputs into masks of picture size, and drawing, apart."""
     batches = list(_plain(finder, records, batch_size))
     finder.find(batches[0], [records[index].image_size for index in batches[0].indices], 0.0)
@@ -118,21 +130,18 @@ def _finding(finder: Finder, records: Sequence[ImageRecord], batch_size: int) ->
         with finder.clock.time("drawing"):
             for picture, objects in zip(pictures, found, strict=True):
                 draw_found(picture, objects, finder.saved.class_names)
-    return [
-        Flow(name=name, batch=batch_size, images_per_second=len(records) / seconds)
-        for name, seconds in finder.clock.seconds.items()
-    ]
+    clocked = finder.clock.seconds
+    return [(name, batch_size, len(records) / seconds) for name, seconds in clocked.items()]
 
 
-def _labelling(finder: Finder, records: Sequence[ImageRecord]) -> Flow:
+def _labelling(finder: Finder, records: Sequence[ImageRecord]) -> Rate:
     """One mask for each given box, packed; without reading and writing."""
     batches = [batch.to(finder.device) for batch in _plain(finder, records, LABEL_BATCH)]
     masks_of_batch(finder.detector, batches[0], records)
     start = time.perf_counter()
     for batch in batches:
         masks_of_batch(finder.detector, batch, records)
-    rate = len(records) / (time.perf_counter() - start)
-    return Flow(name="masks for given boxes", batch=LABEL_BATCH, images_per_second=rate)
+    return "masks for given boxes", LABEL_BATCH, len(records) / (time.perf_counter() - start)
 
 
 def _plain(finder: Finder, records: Sequence[ImageRecord], batch_size: int) -> DataLoader:

@@ -4,9 +4,10 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from boxmask.benchmark.gauges import peak_memory, seconds
 from boxmask.benchmark.settings import StepCase
@@ -30,6 +31,7 @@ class StepTimes:
         method: what teaches masks.
         case: the model, and what it is trained on.
         milliseconds: median of whole steps: forward, backward, and everything that moves.
+        backbone_milliseconds: median of the backbone alone, forward and backward.
         loss_milliseconds: median of the weak losses alone, forward and backward, on masks that
             are there.
         mebibytes: largest memory of a step beyond that of weights and optimizer; None where it
@@ -39,6 +41,7 @@ class StepTimes:
     method: str
     case: StepCase
     milliseconds: float
+    backbone_milliseconds: float
     loss_milliseconds: float
     mebibytes: float | None
 
@@ -63,6 +66,17 @@ class _Training:
         self.optimizer.zero_grad()
         self.average.update(self.step.detector)
         self.step.objective.update(context)
+
+    def backbone(self, batch: Batch) -> None:
+        """The detector's backbone alone, forward and backward."""
+        backbone = cast(nn.Module, self.step.detector.backbone)
+        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.bf16):
+            maps = backbone(batch.images, batch.valid)
+        torch.autograd.backward(
+            [one for one in maps if one.requires_grad],
+            [torch.ones_like(one) for one in maps if one.requires_grad],
+        )
+        self.optimizer.zero_grad()
 
     def weak_losses(self, batch: Batch) -> Callable[[], None]:
         """The weak losses of a batch, forward and backward, cut off from the detector."""
@@ -101,11 +115,15 @@ def time_steps(case: StepCase, repeats: int, device: torch.device) -> list[StepT
         losses = training.weak_losses(batch)
         losses()
         alone = [seconds(losses, device) for _ in range(repeats)]
+        backbone = partial(training.backbone, batch)
+        backbone()
+        below = [seconds(backbone, device) for _ in range(repeats)]
         found.append(
             StepTimes(
                 method=method,
                 case=case,
                 milliseconds=statistics.median(times[method]) * 1e3,
+                backbone_milliseconds=statistics.median(below) * 1e3,
                 loss_milliseconds=statistics.median(alone) * 1e3,
                 mebibytes=peak_memory(partial(training.run, batch), device),
             )

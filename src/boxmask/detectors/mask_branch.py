@@ -1,6 +1,5 @@
 """Mask features that all objects of an image share."""
 
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -8,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxmask.ops.masks import aligned_upsample
-from boxmask.waitless import numbered
+from boxmask.waitless import numbered, send
 
 
 class MaskBranch(nn.Module):
@@ -128,9 +127,8 @@ def gather_patches(maps: Sequence[Tensor], image_index: Tensor, position: Tensor
         table.append((point, row, (height + 2) * (width + 2), width))
         point += height * width
         row += len(maps[0]) * (height + 2) * (width + 2)
-    first_point, first_row, rows_a_picture, width = (
-        _of_each(values, level_of) for values in zip(*table, strict=True)
-    )
+    of_each = send(torch.tensor(table), device)[level_of]  # (K, 4)
+    first_point, first_row, rows_a_picture, width = of_each.unbind(1)
     local = position - first_point
     corner = first_row + image_index * rows_a_picture
     corner += local // width * (width + 2) + local % width
@@ -142,11 +140,3 @@ def gather_patches(maps: Sequence[Tensor], image_index: Tensor, position: Tensor
     # Not rows[...], whose gradient is summed in another order each time on several cores.
     found = F.embedding(corner[:, None] + windows.flatten(1), rows)  # (K, 9, C)
     return found.transpose(1, 2).flatten(1)
-
-
-def _of_each(values: Sequence[int], index: Tensor) -> Tensor:
-    """`values[index]` of a few numbers that the host knows, with no wait for a copy of them."""
-    found = torch.full_like(index, values[0])
-    for place, (before, value) in enumerate(itertools.pairwise(values), start=1):
-        found += (index >= place) * (value - before)
-    return found

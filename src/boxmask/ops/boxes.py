@@ -7,6 +7,7 @@ from torch import Tensor
 
 from boxmask.ops.masks import sample_at_stride
 from boxmask.structures import Batch
+from boxmask.waitless import constants, numbered
 
 TINY = 1e-7
 
@@ -94,16 +95,17 @@ def cells_in_boxes(boxes: Sequence[Tensor], stride: int, size: tuple[int, int]) 
         (B, h, w) bool.
     """
     height, width = size
-    corners = torch.zeros(
-        (len(boxes), height + 1, width + 1), dtype=torch.int64, device=boxes[0].device
-    )
-    for image, sides in enumerate(boxes):
-        ends = (sides / stride - 0.5).ceil().long().clamp(min=0)  # first centre inside
-        x1, x2 = ends[:, 0].clamp(max=width), ends[:, 2].clamp(max=width)
-        y1, y2 = ends[:, 1].clamp(max=height), ends[:, 3].clamp(max=height)
-        for y, x, sign in ((y1, x1, 1), (y1, x2, -1), (y2, x1, -1), (y2, x2, 1)):
-            corners[image].index_put_((y, x), torch.full_like(x, sign), accumulate=True)
-    return corners.cumsum(1).cumsum(2)[:, :height, :width] > 0
+    device, counts = boxes[0].device, [len(one) for one in boxes]
+    ends = (torch.cat(list(boxes)) / stride - 0.5).ceil().long().clamp(min=0)  # first centre inside
+    x = ends[:, 0::2].repeat(1, 2).clamp(max=width)  # of four corners
+    y = ends[:, 1::2].repeat_interleave(2, dim=1).clamp(max=height)
+    corner = (numbered(counts, device)[:, None] * (height + 1) + y) * (width + 1) + x
+    signs = constants((1.0, -1.0, -1.0, 1.0), device).long().expand_as(corner)
+    corners = torch.zeros(len(boxes) * (height + 1) * (width + 1), dtype=torch.int64, device=device)
+    # One index into a flat map: with several, a GPU checks each of them, kernel by kernel.
+    corners = corners.scatter_add_(0, corner.flatten(), signs.flatten())
+    sums = corners.view(len(boxes), height + 1, width + 1).cumsum(1).cumsum(2)
+    return sums[:, :height, :width] > 0
 
 
 def outside_boxes(batch: Batch, size: tuple[int, ...]) -> Tensor:

@@ -3,6 +3,7 @@
 import warnings
 from functools import lru_cache
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,11 @@ def fused_kernels_run(device: torch.device) -> bool:
     one on which a kernel is wrong, trains with the plain forms and is told so.
     """
     return device.type == "cuda" and find_spec("triton") is not None and _tried(device)
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *given: Tensor | int, **sizes: int) -> None:
+    """Starts a Triton kernel: as many programs as the grid says, all with the same arguments."""
+    kernel[grid](*given, **sizes)
 
 
 @lru_cache
@@ -85,4 +91,4 @@ def _largest_difference(found: list[tuple[Tensor, ...]]) -> float:
     differences = torch.stack(
         [(a - b).abs().max() / b.abs().max().clamp(min=1) for a, b in zip(*found, strict=True)]
     )
-    return float(differences.nan_to_num(nan=torch.inf).max())
+    return float(differences.detach().nan_to_num(nan=torch.inf).max())
