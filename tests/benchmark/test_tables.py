@@ -56,6 +56,22 @@ def test_missing_runs_are_trained_with_the_options_that_were_chosen(tmp_path):
     assert text.splitlines()[-1].endswith("| 2.4 ± 0.0 | 1.3 ± 0.0 |")
 
 
+def test_ablations_have_rows_beside_methods(tmp_path):
+    given = []
+
+    def train(data, *, out, say, **options):
+        given.append((out.name, options["method"], options.get("settings")))
+        return TrainedRun(dir=out, best=out, metrics={"box_ap": 0.5})
+
+    settings = AccuracySettings(methods=("sim", "sim-without-copy-paste"), out=tmp_path)
+    text = measure([Path("animals")], settings, say=lambda line: None, steps=RunSteps(train=train))
+    assert given == [
+        ("animals-sim-0", "sim", None),
+        ("animals-sim-without-copy-paste-0", "sim", ("paste_probability=0",)),
+    ]
+    assert text.splitlines()[-1].startswith("| animals | condinst-lite0 | sim-without-copy-paste |")
+
+
 def test_data_sets_of_one_name_would_share_their_runs(tmp_path):
     with pytest.raises(UserError, match="different names"):
         measure([Path("a/coco"), Path("b/coco")], AccuracySettings(out=tmp_path))
