@@ -91,14 +91,14 @@ def test_more_pictures_are_no_more_operators(method):
     with absent_gpu() as gpu:
         move(step, gpu.device)
         move(average, gpu.device)
-        for pictures in (2, 7, 7):  # the first step makes what is made once
+        for pictures in (7, 2, 7):  # the first step makes what is made once
             batch = drawn_batch(replace(CASE, batch=pictures), seed=0).to(gpu.device)
             gpu.operators = 0
             _, context = step(batch, 0.45, average.model)
             average.update(step.detector)
             step.objective.update(context)
             operators.append(gpu.operators)
-    assert operators[0] >= operators[1] == operators[2]
+    assert operators[1] == operators[2]
 
 
 @pytest.mark.parametrize(

@@ -46,21 +46,23 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from boxmask.ops import dynamic_mask_triton as head, pairwise_triton as pairwise
 
-def compiled(kernel, constants, **kinds):
+def compiled(kernel, constants, options, **kinds):
     names = kernel.arg_names
     kinds |= {name: "constexpr" for name in constants}
     signature = {name: kinds.get(name, "*fp32") for name in names}
     constants = {(names.index(name),): value for name, value in constants.items()}
     source = ASTSource(kernel, signature, constants)
-    return triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
+    target = GPUTarget("cuda", 90, 32)
+    return triton.compile(source, target=target, options=options).asm["cubin"]
 
 numbers = ("num_rows", "cells", "height", "width", "down", "across")
 numbers = {name: "i32" for name in numbers}
 pointers = {"starts": "*i64", "down": "*fp32"}
 forward = {"BLOCK": head.BLOCK, "NUM_ROWS": 19}
 backward = {"BLOCK": head.BACKWARD_BLOCK, "ROWS_SIDE": 32}
-for kernel, sizes in ((head._forward, forward), (head._backward, backward)):
-    assert compiled(kernel, sizes, **(numbers | pointers))
+fewer = {"num_warps": head.BACKWARD_WARPS, "num_stages": 1}
+assert compiled(head._forward, forward, {"num_warps": head.WARPS}, **(numbers | pointers))
+assert compiled(head._backward, backward, fewer, **(numbers | pointers))
 pointers = {"similar": "*u8", "inside": "*u8", "image_index": "*i64", "tiles": "*u8"}
 pointers["edges"] = "*i32"
 tile = {"HIGH": pairwise.HIGH, "WIDE": pairwise.WIDE}
@@ -68,7 +70,7 @@ for kernel in (
     pairwise._note_tiles, pairwise._pack_edges, pairwise._sums, pairwise._gradient,
 ):
     sizes = tile if kernel is pairwise._note_tiles else tile | {"DILATION": 2}
-    assert compiled(kernel, sizes, **(numbers | pointers))
+    assert compiled(kernel, sizes, {"num_warps": pairwise.WARPS}, **(numbers | pointers))
 """
 
 

@@ -127,7 +127,8 @@ def test_all_forms_agree(count, height, width, dilation, seed):
         torch.testing.assert_close(found[0], other, rtol=1e-5, atol=1e-3)
 
 
-def test_small_boxes_on_a_large_map():
+@pytest.mark.parametrize("dilation", [2, 11])
+def test_small_boxes_on_a_large_map(dilation):
     random = torch.Generator().manual_seed(0)
     logits = torch.randn(6, 60, 200, generator=random, dtype=torch.float64) * 3
     similar = torch.rand(2, 8, 60, 200, generator=random) < 0.5
@@ -137,7 +138,9 @@ def test_small_boxes_on_a_large_map():
     found = []
     for sums in FORMS:
         leaf = logits.clone().requires_grad_()
-        total, count = sums(leaf, similar, inside, torch.tensor([0, 0, 0, 1, 1, 1]), dilation=2)
+        total, count = sums(
+            leaf, similar, inside, torch.tensor([0, 0, 0, 1, 1, 1]), dilation=dilation
+        )
         found.append((total.detach(), count, *torch.autograd.grad(total, leaf)))
     for other in found[1:]:
         torch.testing.assert_close(found[0], other, rtol=1e-10, atol=1e-10)

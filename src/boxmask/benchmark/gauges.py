@@ -24,18 +24,23 @@ def seconds(run: Callable[[], Any], device: torch.device) -> float:
 
 
 def busy_seconds(run: Callable[[], Any], device: torch.device, *, calls: int = 5) -> float:
-    """How long a device is at work on one call.
+    """How long a device is at work on one call, in seconds.
 
-    On a CPU that is how long the call takes. A GPU gets `calls` of them while it still has other
-    work, and times them itself, so that the host's launching does not count, unless the calls
-    make the host wait.
+    On a CPU that is how long the call takes. A GPU gets the calls while it still has other work,
+    and times them itself, so that the host's launching does not count, unless the calls make the
+    host wait.
+
+    Args:
+        run: what is timed.
+        device: where it works.
+        calls: how many a GPU does, of which this is the mean.
     """
     if device.type != "cuda":
         return seconds(run, device)
-    side = torch.ones(8192, 8192, dtype=torch.bfloat16, device=device)
+    matrix = torch.ones(8192, 8192, dtype=torch.bfloat16, device=device)
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     for _ in range(QUEUED):
-        torch.mm(side, side)
+        torch.mm(matrix, matrix)
     start.record()
     for _ in range(calls):
         run()

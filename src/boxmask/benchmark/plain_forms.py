@@ -61,5 +61,5 @@ def neighbors(maps: Tensor, dilation: int) -> Tensor:
     height, width = maps.shape[-2:]
     windows = F.unfold(maps, 3, dilation=dilation, padding=dilation)
     windows = windows.unflatten(1, (maps.shape[1], NUM_NEIGHBORS + 1))
-    others = [index for index in range(NUM_NEIGHBORS + 1) if index != CENTER]
-    return windows[:, :, others].unflatten(-1, (height, width))
+    others = torch.cat([windows[:, :, :CENTER], windows[:, :, CENTER + 1 :]], dim=2)
+    return others.unflatten(-1, (height, width))

@@ -28,6 +28,8 @@ from boxmask.structures import Batch
 
 LABEL_BATCH = TRAIN_BATCH = 4
 
+Rate = tuple[str, int, float]  # what is done, pictures of a batch, pictures a second
+
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
@@ -78,9 +80,6 @@ def measure_flows(settings: FlowSettings, device: torch.device) -> list[Flow]:
         )
         for name, batch, rate in rates
     ]
-
-
-Rate = tuple[str, int, float]  # what is done, pictures of a batch, pictures a second
 
 
 def _loading(records: Sequence[ImageRecord], settings: FlowSettings) -> Rate:

@@ -31,7 +31,8 @@ class StepTimes:
         method: what teaches masks.
         case: the model, and what it is trained on.
         milliseconds: median of whole steps: forward, backward, and everything that moves.
-        backbone_milliseconds: median of the backbone alone, forward and backward.
+        backbone_milliseconds: median of the learning backbone alone, forward and backward; a
+            teacher's is not in it.
         loss_milliseconds: median of the weak losses alone, forward and backward, on masks that
             are there.
         mebibytes: largest memory of a step beyond that of weights and optimizer; None where it
@@ -117,13 +118,13 @@ def time_steps(case: StepCase, repeats: int, device: torch.device) -> list[StepT
         alone = [seconds(losses, device) for _ in range(repeats)]
         backbone = partial(training.backbone, batch)
         backbone()
-        below = [seconds(backbone, device) for _ in range(repeats)]
+        backbone_times = [seconds(backbone, device) for _ in range(repeats)]
         found.append(
             StepTimes(
                 method=method,
                 case=case,
                 milliseconds=statistics.median(times[method]) * 1e3,
-                backbone_milliseconds=statistics.median(below) * 1e3,
+                backbone_milliseconds=statistics.median(backbone_times) * 1e3,
                 loss_milliseconds=statistics.median(alone) * 1e3,
                 mebibytes=peak_memory(partial(training.run, batch), device),
             )

@@ -6,8 +6,8 @@ For logits a and b, P(same) = p_a p_b + (1 - p_a)(1 - p_b), and
 
 with the gradient sigmoid(a) - sigmoid(a + b) for a. No tensor of all neighbours is written. On a
 CPU only the edges that count are looked at, a few percent of all where boxes are small. Elsewhere
-every edge is, because a list of edges would make the host wait for its length: in one fused kernel
-where Triton runs, see `pairwise_triton.py`, else on shifted views.
+they are not listed, because the host would have to wait for the list's length: fused kernels skip
+what no box is near where Triton runs, see `pairwise_triton.py`, else shifted views hold every edge.
 """
 
 from typing import Any
