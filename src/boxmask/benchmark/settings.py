@@ -119,7 +119,7 @@ class AccuracySettings:
     """What the accuracy list trains.
 
     Attributes:
-        methods: What teaches the masks, or SIM with one part left out or changed; one row of the table each.
+        methods: What teaches the masks, or SIM with one part changed; one row of the table each.
         models: Which models; see --model of boxmask train.
         seeds: One run for each.
         epochs: Passes over the training pictures. Default: the recipe's.
