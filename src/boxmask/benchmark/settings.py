@@ -20,7 +20,7 @@ VariantName = Literal[
     "sim-without-refinement",
     "sim-without-copy-paste",
 ]
-Taught = Literal[Method, VariantName]
+Taught = Literal[Method, VariantName]  # what a row of a table is trained with
 
 
 @dataclass(frozen=True, kw_only=True)

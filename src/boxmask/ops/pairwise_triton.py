@@ -149,6 +149,17 @@ def _pack_edges(
 
 
 @triton.jit
+def _of_sample(logits, edges, inside, image_index, sample, cell, on_map, cells):
+    """Where a sample's logits and box start; edges, box and logits of a program's cells."""
+    logits += sample * cells
+    inside += sample * cells
+    edges += tl.load(image_index + sample).to(tl.int64) * cells
+    bits = tl.load(edges + cell, mask=on_map, other=0)
+    counts = tl.load(inside + cell, mask=on_map, other=0).to(tl.int32)
+    return logits, inside, bits, counts, tl.load(logits + cell, mask=on_map, other=0.0)
+
+
+@triton.jit
 def _edge(bits, counts, inside, cell, width, index, DILATION: tl.constexpr):
     """Neighbours in a direction, whether any edge leads there or back, how often these count."""
     step_down, step_right = _steps(index, DILATION)
@@ -176,12 +187,9 @@ def _sums(
     )
     if _box_is_near(tiles, tile_row, tile_column, down, across):
         cell = row * width + column
-        inside += sample * height * width
-        logits += sample * height * width
-        edges += tl.load(image_index + sample).to(tl.int64) * height * width
-        bits = tl.load(edges + cell, mask=on_map, other=0)
-        counts = tl.load(inside + cell, mask=on_map, other=0).to(tl.int32)
-        a = tl.load(logits + cell, mask=on_map, other=0.0)
+        logits, inside, bits, counts, a = _of_sample(
+            logits, edges, inside, image_index, sample, cell, on_map, height * width
+        )
         small_a = 1.0 + tl.exp(-tl.abs(a))
         total = tl.zeros_like(a)
         count = tl.zeros_like(a)
@@ -218,12 +226,9 @@ def _gradient(
     cell = row * width + column
     slope = tl.zeros((HIGH, WIDE), gradient.dtype.element_ty)
     if _box_is_near(tiles, tile_row, tile_column, down, across):
-        inside += sample * height * width
-        logits += sample * height * width
-        edges += tl.load(image_index + sample).to(tl.int64) * height * width
-        bits = tl.load(edges + cell, mask=on_map, other=0)
-        counts = tl.load(inside + cell, mask=on_map, other=0).to(tl.int32)
-        a = tl.load(logits + cell, mask=on_map, other=0.0)
+        logits, inside, bits, counts, a = _of_sample(
+            logits, edges, inside, image_index, sample, cell, on_map, height * width
+        )
         score = _sigmoid(a)
         for index in range(8):
             other, there_is, weight = _edge(bits, counts, inside, cell, width, index, DILATION)
