@@ -75,9 +75,10 @@ class FusedThreeLayers(torch.autograd.Function):
 def _programs(rows: Tensor, count: int, block: int) -> tuple[int, int, int]:
     """Blocks of cells, images, shares of an image's objects."""
     batch, _, cells = rows.shape
-    blocks = triton.cdiv(cells, block) * batch
+    blocks = triton.cdiv(cells, block)
+    wanted = triton.cdiv(PROGRAMS, blocks * batch)
     most = count // (LEAST_OBJECTS * batch)  # how many objects an image has is not known here
-    return (blocks // batch, batch, max(min(triton.cdiv(PROGRAMS, blocks), most), 1))
+    return blocks, batch, max(min(wanted, most), 1)
 
 
 @triton.jit
