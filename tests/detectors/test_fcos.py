@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -161,6 +162,38 @@ def test_perfect_boxes_cost_nothing():
     found = point_targets(grid, [targets_of([5, 7, 50, 60])], SETTINGS)
     with torch.no_grad():
         outputs.ltrb[0, found.position] = found.ltrb
+    losses = detection_losses(outputs, found, SETTINGS)
+    assert losses["loss_box"].total.item() == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("tight", [(True, True), (False, True), (True, False), (False, False)])
+def test_ends_that_are_not_known_teach_nothing(tight):
+    grid = grid_of(64, 64)
+    outputs = outputs_of(grid)
+    known = targets_of([4, 6, 30, 30], [34, 32, 60, 58])
+    doubted = replace(known, tight=torch.tensor([[True, True], tight]))
+    found = point_targets(grid, [doubted], SETTINGS)
+    losses = detection_losses(outputs, found, SETTINGS)
+    box = torch.stack([losses["loss_box"].total, losses["loss_centerness"].total]).sum()
+    of_ltrb, of_center = torch.autograd.grad(box, [outputs.ltrb, outputs.centerness_logits])
+    here = found.position[found.instance_index == 1]
+    other = found.position[found.instance_index == 0]
+    taught = of_ltrb[0, here].unflatten(-1, (2, 2)).abs().sum(dim=(0, 1)) > 0  # along x and y
+    assert taught.tolist() == [*tight]
+    assert bool((of_center[0, here] != 0).all()) == all(tight)
+    assert bool((of_ltrb[0, other] != 0).any(dim=1).all())
+    assert bool((of_center[0, other] != 0).all())
+    counted = found.instance_index == 0 if not any(tight) else torch.ones_like(found.position) > 0
+    assert losses["loss_box"].count.item() == pytest.approx(found.centerness[counted].sum().item())
+
+
+def test_a_box_that_fits_where_its_ends_are_known_costs_nothing():
+    grid = grid_of(64, 64)
+    outputs = outputs_of(grid)
+    targets = replace(targets_of([5, 7, 50, 60]), tight=torch.tensor([[False, True]]))
+    found = point_targets(grid, [targets], SETTINGS)
+    with torch.no_grad():
+        outputs.ltrb[0, found.position, 1::2] = found.ltrb[:, 1::2]
     losses = detection_losses(outputs, found, SETTINGS)
     assert losses["loss_box"].total.item() == pytest.approx(0, abs=1e-5)
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -66,16 +67,28 @@ def test_losses_by_hand(head, levels, proposals, make_targets):
     for parameter in head.heads.box_predictor.parameters():
         torch.nn.init.zeros_(parameter)
     targets = [make_targets([10, 10, 40, 40], labels=[2]), make_targets()]
-    losses = head.losses(levels, head.draw(proposals, targets))
+    losses = head.losses(levels, head.draw(proposals, targets), targets)
     assert losses["loss_class"].total.item() == pytest.approx(5 * math.log(4))
     shift = 20 / 30
     assert losses["loss_box"].total.item() == pytest.approx(shift - 1 / 18)
     assert float(losses["loss_class"].count) == float(losses["loss_box"].count) == 5
 
 
+@pytest.mark.parametrize("tight", [(True, True), (False, True), (False, False)])
+def test_ends_that_are_not_known_teach_nothing(head, levels, proposals, make_targets, tight):
+    for parameter in head.heads.box_predictor.parameters():
+        torch.nn.init.zeros_(parameter)
+    given = make_targets([12, 13, 41, 39], labels=[1])
+    targets = [replace(given, tight=torch.tensor([tight])), make_targets()]
+    losses = head.losses(levels, head.draw(proposals, targets), targets)
+    losses["loss_box"].total.backward()
+    gradient = head.heads.box_predictor.bbox_pred.bias.grad.reshape(4, 4)[2]
+    assert (gradient[:2] != 0).tolist() == (gradient[2:] != 0).tolist() == [*tight]
+
+
 def test_losses_read_the_object_s_own_class(head, levels, proposals, make_targets):
     targets = [make_targets([10, 10, 40, 40], labels=[1]), make_targets()]
-    head.losses(levels, head.draw(proposals, targets))["loss_box"].total.backward()
+    head.losses(levels, head.draw(proposals, targets), targets)["loss_box"].total.backward()
     gradient = head.heads.box_predictor.bbox_pred.bias.grad.reshape(4, 4)
     assert gradient.abs().sum(dim=1).nonzero().squeeze(-1).tolist() == [2]
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from boxmask.detectors.region_proposals import (
     ProposalOutputs,
     ProposalSettings,
     sized_boxes,
+    tight_axes,
 )
 
 SETTINGS = ProposalSettings(
@@ -90,6 +92,39 @@ def test_losses_match_a_slow_reference(network, levels, make_targets):
     assert float(losses["loss_rpn_box"].count) == learn
     assert losses["loss_objectness"].total.item() == pytest.approx(learn * math.log(2), rel=1e-5)
     assert losses["loss_rpn_box"].total.item() == pytest.approx(boxes, rel=1e-4)
+
+
+def test_ends_that_are_not_known_teach_nothing(network, levels, make_targets):
+    outputs = network(levels, [(64, 96)] * 2)
+    first = make_targets([10.0, 8, 44, 36], [60, 20, 79, 42])
+    cases = {
+        (): [0, 1, 2, 3],  # all tight
+        (0,): [0, 1, 2, 3],  # along x the first is not: the second still teaches
+        (0, 1): [1, 3],
+    }
+    totals = []
+    for loose, taught in cases.items():
+        tight = torch.ones(2, 2, dtype=torch.bool)
+        tight[list(loose), 0] = False
+        loss = network.losses(outputs, [replace(first, tight=tight), make_targets()])
+        (gradient,) = torch.autograd.grad(
+            loss["loss_rpn_box"].total, outputs.deltas, retain_graph=True
+        )
+        assert gradient.abs().sum(dim=(0, 1)).nonzero().squeeze(-1).tolist() == taught
+        totals.append(loss["loss_rpn_box"].total.item())
+    assert totals[0] > totals[1] > totals[2] > 0
+
+
+def test_tight_axes_by_hand(make_targets):
+    boxes = [[0.0, 0, 9, 9], [10, 10, 30, 30], [10, 10, 30, 30]]
+    loose = torch.tensor([[True, True], [True, False], [True, True]])
+    targets = [make_targets(), replace(make_targets(*boxes), tight=loose), make_targets(boxes[0])]
+    matched = torch.zeros(3, 2, 4)
+    matched[1], matched[2, 0] = torch.tensor([boxes[0], boxes[2]]), torch.tensor(boxes[0])
+    foreground = torch.tensor([[False, False], [True, True], [True, False]])
+    found = tight_axes(matched, foreground, targets)
+    assert found.tolist() == [[True, True], [True, False], [True, True]]
+    assert tight_axes(matched, foreground & False, targets).shape == (0, 2)
 
 
 def coded(box, anchor):

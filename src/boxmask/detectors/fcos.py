@@ -74,6 +74,7 @@ class PointTargets:
         instance_index: (M,) its object among all objects of the batch.
         ltrb: (M, 4) target distances in strides.
         centerness: (M,) in 0..1.
+        tight: (M, 2) bool, whether the object ends where its box does, along x and along y.
         counts: how many of them each object has, known to the host.
     """
 
@@ -83,6 +84,7 @@ class PointTargets:
     instance_index: Tensor
     ltrb: Tensor
     centerness: Tensor
+    tight: Tensor
     counts: tuple[int, ...]
 
 
@@ -195,6 +197,7 @@ def point_targets(
     labels = torch.full_like(owners, -1)
     labels[image_index, position] = torch.cat([t.labels for t in targets])[instance_index]
     boxes = torch.cat([t.boxes for t in targets])
+    tight = torch.cat([t.tight for t in targets])
     ltrb = encode_ltrb(grid.points[position], boxes[instance_index])
     return PointTargets(
         labels=send(labels, device),
@@ -203,6 +206,7 @@ def point_targets(
         instance_index=send(instance_index, device),
         ltrb=send(ltrb / grid.strides[position, None], device),
         centerness=send(centerness(ltrb), device),
+        tight=send(tight[instance_index], device),
         counts=tuple(torch.bincount(instance_index, minlength=offset).tolist()),
     )
 
@@ -212,18 +216,24 @@ def detection_losses(
 ) -> dict[str, LossSum]:
     """Focal class loss, GIoU box loss and centre-ness loss, in float32.
 
+    Where the end of an object is not known, its box teaches nothing along that axis: there the
+    prediction counts as right. Centre-ness needs both axes.
+
     Source: FCOS (TPAMI 2021).
     """
     assert outputs.class_logits is not None
     focal = focal_class_loss(outputs.class_logits, targets.labels)
     at = (targets.image_index, targets.position)
-    giou = giou_of_ltrb(outputs.ltrb[at].float(), targets.ltrb, smoothing=settings.iou_smoothing)
-    center = F.binary_cross_entropy_with_logits(
-        outputs.centerness_logits[at].float(), targets.centerness, reduction="sum"
+    known = targets.tight.repeat(1, 2)  # (M, 4) left, top, right, bottom
+    ltrb = torch.where(known, outputs.ltrb[at].float(), targets.ltrb)
+    giou = giou_of_ltrb(ltrb, targets.ltrb, smoothing=settings.iou_smoothing)
+    weight = targets.centerness * targets.tight.any(dim=1)
+    in_middle = F.binary_cross_entropy_with_logits(
+        outputs.centerness_logits[at].float(), targets.centerness, reduction="none"
     )
-    num_positives = scalar(len(targets.position), focal)
+    whole = targets.tight.all(dim=1)
     return {
-        "loss_class": LossSum(focal, num_positives),
-        "loss_box": LossSum(((1 - giou) * targets.centerness).sum(), targets.centerness.sum()),
-        "loss_centerness": LossSum(center, num_positives),
+        "loss_class": LossSum(focal, scalar(len(targets.position), focal)),
+        "loss_box": LossSum(((1 - giou) * weight).sum(), weight.sum()),
+        "loss_centerness": LossSum((in_middle * whole).sum(), whole.sum().to(focal.dtype)),
     }

@@ -184,7 +184,7 @@ class MaskRCNN(Detector):
         """Objectness and boxes of anchors, classes and boxes of regions."""
         assert outputs.anchors is not None
         losses = self.proposals.losses(outputs.anchors, targets)
-        return losses | self.region_head.losses(outputs.levels, assignment.detection)
+        return losses | self.region_head.losses(outputs.levels, assignment.detection, targets)
 
     def mask_samples(self, outputs: MaskRCNNOutputs, assignment: SampleAssignment) -> MaskSamples:
         """Masks of the assigned regions, as maps of the whole picture at stride 4."""

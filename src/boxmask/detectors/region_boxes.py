@@ -10,7 +10,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from boxmask.detectors.region_masks import pool_regions
-from boxmask.detectors.region_proposals import SMOOTH_L1_BETA, sized_boxes
+from boxmask.detectors.region_proposals import coded_box_loss, sized_boxes
 from boxmask.structures import LossSum, Targets
 from boxmask.waitless import numbered, scalar
 
@@ -138,17 +138,24 @@ class RegionHead(nn.Module):
             deltas=torch.zeros_like(regions),  # each is its own object's box
         )
 
-    def losses(self, levels: Sequence[Tensor], targets: RegionTargets) -> dict[str, LossSum]:
-        """Class and box, both over all drawn regions, as published."""
-        logits, deltas = self(levels, targets.regions, targets.image_index)
-        classes = F.cross_entropy(logits, targets.categories, reduction="sum")
-        objects = (targets.categories > 0).nonzero().squeeze(-1)
-        boxes = F.smooth_l1_loss(
-            deltas[objects, targets.categories[objects]],
-            targets.deltas[objects],
-            reduction="sum",
-            beta=SMOOTH_L1_BETA,
-        )
+    def losses(
+        self, levels: Sequence[Tensor], drawn: RegionTargets, targets: Sequence[Targets]
+    ) -> dict[str, LossSum]:
+        """Class and box, both over all drawn regions, as published.
+
+        Along an axis on which the end of an object is not known, its box teaches nothing.
+
+        Args:
+            levels: P2 to P5.
+            drawn: see `draw`.
+            targets: what they were drawn from.
+        """
+        logits, deltas = self(levels, drawn.regions, drawn.image_index)
+        classes = F.cross_entropy(logits, drawn.categories, reduction="sum")
+        objects = (drawn.categories > 0).nonzero().squeeze(-1)
+        tight = torch.cat([one.tight for one in targets])[drawn.instance_index[objects]]
+        coded = deltas[objects, drawn.categories[objects]]
+        boxes = coded_box_loss(coded, drawn.deltas[objects], tight)
         count = scalar(len(logits), logits)
         return {"loss_class": LossSum(classes, count), "loss_box": LossSum(boxes, count)}
 

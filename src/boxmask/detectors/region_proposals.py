@@ -14,6 +14,7 @@ from torchvision.models.detection.rpn import (
 )
 
 from boxmask.structures import LossSum, Targets
+from boxmask.waitless import numbered
 
 # Strides of the maps with anchors, P2 to P6.
 ANCHOR_STRIDES = (4, 8, 16, 32, 64)
@@ -125,7 +126,10 @@ class ProposalNetwork(nn.Module):
         )
 
     def losses(self, outputs: ProposalOutputs, targets: Sequence[Targets]) -> dict[str, LossSum]:
-        """Objectness and boxes, both over all anchors that were drawn, as published."""
+        """Objectness and boxes, both over all anchors that were drawn, as published.
+
+        Along an axis on which the end of an object is not known, its box teaches nothing.
+        """
         network = self.network
         anchors = [outputs.anchors] * len(targets)
         given = [{"boxes": sized_boxes(target.boxes)} for target in targets]
@@ -138,9 +142,8 @@ class ProposalNetwork(nn.Module):
         objectness = F.binary_cross_entropy_with_logits(
             outputs.objectness[drawn], foreground[drawn].float(), reduction="sum"
         )
-        boxes = F.smooth_l1_loss(
-            outputs.deltas[foreground], coded[foreground], reduction="sum", beta=SMOOTH_L1_BETA
-        )
+        tight = tight_axes(torch.stack(matched), foreground, targets)
+        boxes = coded_box_loss(outputs.deltas[foreground], coded[foreground], tight)
         count = drawn.sum().to(objectness.dtype)
         return {
             "loss_objectness": LossSum(objectness, count),
@@ -154,6 +157,40 @@ class ProposalNetwork(nn.Module):
         sizes = [list(level.shape[-2:]) for level in levels]
         strides = [[torch.tensor(stride)] * 2 for stride in ANCHOR_STRIDES]
         return torch.cat(generator.grid_anchors(sizes, strides))
+
+
+def tight_axes(matched: Tensor, foreground: Tensor, targets: Sequence[Targets]) -> Tensor:
+    """Whether the objects of anchors end where their boxes do.
+
+    torchvision tells an anchor's given box, not whose it is; of several objects with one box, all
+    must be tight.
+
+    Args:
+        matched: (B, A, 4) the given box of each anchor, as `sized_boxes` gives it.
+        foreground: (B, A) bool, which anchors are asked for.
+        targets: one entry an image.
+
+    Returns:
+        (F, 2) bool along x and along y, of the F anchors that are asked for.
+    """
+    image = foreground.nonzero()[:, 0]
+    boxes = sized_boxes(torch.cat([target.boxes for target in targets]))  # (N, 4)
+    owner = numbered([len(target) for target in targets], boxes.device)
+    loose = ~torch.cat([target.tight for target in targets])  # (N, 2)
+    same = (matched[foreground][:, None] == boxes).all(dim=-1) & (image[:, None] == owner)
+    return ~(same[:, :, None] & loose).any(dim=1)
+
+
+def coded_box_loss(predicted: Tensor, target: Tensor, tight: Tensor) -> Tensor:
+    """Sum of the smooth L1 losses of coded boxes.
+
+    Args:
+        predicted: (N, 4) centre and size, along x and y in turn.
+        target: (N, 4) alike.
+        tight: (N, 2) bool, along x and along y; an axis that is not tight costs nothing.
+    """
+    losses = F.smooth_l1_loss(predicted, target, reduction="none", beta=SMOOTH_L1_BETA)
+    return (losses * tight.repeat(1, 2)).sum()
 
 
 def sized_boxes(boxes: Tensor) -> Tensor:
