@@ -22,12 +22,12 @@ from boxmask.structures import LossSum, Targets
         (Term(start=0.5), 0.5, 1.0),
         (Term(weight=4.0, start=0.5, ramp=0.2), 0.55, 1.0),
         (Term(weight=4.0, start=0.5, ramp=0.2), 0.9, 4.0),
-        (Term(weight=2.0, until=0.5), 0.0, 2.0),
-        (Term(weight=2.0, until=0.5), 0.25, 1.0),
-        (Term(weight=2.0, until=0.5), 0.5, 0.0),
-        (Term(weight=2.0, until=0.5), 0.9, 0.0),
-        (Term(start=0.2, until=0.6), 0.1, 0.0),
-        (Term(start=0.2, until=0.6), 0.3, 0.75),
+        (Term(weight=2.0, fall=Fall(end=0.5)), 0.0, 2.0),
+        (Term(weight=2.0, fall=Fall(end=0.5)), 0.25, 1.0),
+        (Term(weight=2.0, fall=Fall(end=0.5)), 0.5, 0.0),
+        (Term(weight=2.0, fall=Fall(end=0.5)), 0.9, 0.0),
+        (Term(start=0.2, fall=Fall(start=0.2, end=0.6)), 0.1, 0.0),
+        (Term(start=0.2, fall=Fall(start=0.2, end=0.6)), 0.3, 0.75),
         (Term(weight=2.0, fall=Fall(start=0.25, end=0.5, rest=0.5)), 0.25, 2.0),
         (Term(weight=2.0, fall=Fall(start=0.25, end=0.5, rest=0.5)), 0.375, 1.5),
         (Term(weight=2.0, fall=Fall(start=0.25, end=0.5, rest=0.5)), 0.75, 1.0),
@@ -40,10 +40,12 @@ def test_factor(term, progress, factor):
     assert term.factor(progress) == pytest.approx(factor)
 
 
-def test_a_fall_is_in_shares_of_the_run_whatever_the_rest_is_in():
+def test_a_fall_is_stretched_by_its_own_unit():
     fall = Fall(start=0.2, end=0.4, rest=0.1)
-    term = Term(ramp=1.0, until=2.0, unit="warmup", fall=fall).stretched(0.25)
-    assert term == Term(ramp=0.25, until=0.5, fall=fall)
+    term = Term(ramp=1.0, unit="warmup", fall=fall).stretched(0.25)
+    assert term == Term(ramp=0.25, fall=fall)
+    term = Term(ramp=0.5, fall=Fall(start=0.5, end=2.0, rest=0.1, unit="warmup")).stretched(0.25)
+    assert term == Term(ramp=0.5, fall=Fall(start=0.125, end=0.5, rest=0.1))
 
 
 @pytest.mark.parametrize("rest", [-0.1, 1.5])
@@ -96,7 +98,7 @@ def test_losses_that_count_nothing_are_not_asked_unless_they_prepare(make_contex
     logits = torch.zeros(1, 8, 8, requires_grad=True)
     over, preparing = Counting(6.0, 4.0), Counting(6.0, 4.0)
     preparing.prepares = True
-    term = Term(until=0.25)  # the context is at one half
+    term = Term(fall=Fall(end=0.25))  # the context is at one half
     objective = Objective({"loss_a": over, "loss_b": preparing}, {"loss_a": term, "loss_b": term})
     reduced = objective.reduce(objective(make_context(logits, [[0, 0, 8, 8]])), 0.5)
     assert (over.calls, preparing.calls) == (0, 1)

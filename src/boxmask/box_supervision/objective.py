@@ -10,24 +10,34 @@ from boxmask import ranks
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, nothing
 from boxmask.structures import Batch, LossSum
 
+Unit = Literal["run", "warmup"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fall:
-    """How a loss gives way to another one, in shares of the run.
+    """How a loss gives way.
 
     Attributes:
         start: until when it counts fully, in 0..1.
         end: from when on it counts `rest`, in 0..1; in between it falls linearly.
         rest: share of its weight that stays, in 0..1.
+        unit: what `start` and `end` are shares of, see `Term`.
     """
 
-    start: float
+    start: float = 0.0
     end: float
     rest: float = 0.0
+    unit: Unit = "run"
 
     def __post_init__(self) -> None:
         if not 0 <= self.rest <= 1:
             raise ValueError(f"rest: expected 0 to 1, got {self.rest:g}")
+
+    def stretched(self, share: float) -> "Fall":
+        """The fall in shares of the run, whose warm-up is its first `share`."""
+        if self.unit == "run":
+            return self
+        return replace(self, start=self.start * share, end=self.end * share, unit="run")
 
     def left(self, progress: float) -> float:
         """Share of the weight that is left at a share of the run."""
@@ -46,26 +56,23 @@ class Term:
         weight: factor of the loss.
         start: share of the run, in 0..1, before which the loss counts nothing.
         ramp: share of the run over which it grows linearly from 0 to `weight`.
-        until: share of the run by which it has fallen linearly back to 0; None to stay.
-        unit: what the shares are of: "run", or "warmup", which `stretched` turns into shares of
+        unit: what these shares are of: "run", or "warmup", which `stretched` turns into shares of
             the run.
-        fall: how it gives way to another loss, always in shares of the run; None if it does not.
+        fall: how it gives way; None to stay.
     """
 
     weight: float = 1.0
     start: float = 0.0
     ramp: float = 0.0
-    until: float | None = None
-    unit: Literal["run", "warmup"] = "run"
+    unit: Unit = "run"
     fall: Fall | None = None
 
     def stretched(self, share: float) -> "Term":
         """The term in shares of the run, whose warm-up is its first `share`."""
-        if self.unit == "run":
-            return self
-        until = None if self.until is None else self.until * share
+        fall = None if self.fall is None else self.fall.stretched(share)
+        factor = share if self.unit == "warmup" else 1.0
         return replace(
-            self, start=self.start * share, ramp=self.ramp * share, until=until, unit="run"
+            self, start=self.start * factor, ramp=self.ramp * factor, fall=fall, unit="run"
         )
 
     def factor(self, progress: float) -> float:
@@ -73,11 +80,7 @@ class Term:
         if progress < self.start:
             return 0.0
         grown = min((progress - self.start) / self.ramp, 1.0) if self.ramp else 1.0
-        left = 1.0
-        if self.until is not None:
-            left = max(1 - (progress - self.start) / max(self.until - self.start, 1e-9), 0.0)
-        if self.fall is not None:
-            left *= self.fall.left(progress)
+        left = 1.0 if self.fall is None else self.fall.left(progress)
         return self.weight * grown * left
 
 

@@ -172,11 +172,11 @@ def boxinst_losses(settings: BoxInstSettings) -> Losses:
     terms = {
         "loss_projection": Term(weight=settings.projection_weight),
         "loss_pairwise": Term(weight=settings.pairwise_weight, ramp=1.0, unit="warmup"),
-        "loss_shape_prior": Term(until=1.0, unit="warmup"),
+        "loss_shape_prior": Term(fall=Fall(end=1.0, unit="warmup")),
     }
     if settings.guard_fill != 0:
         losses["loss_guard"] = CollapseGuardLossSettings(least_fill=settings.guard_fill)
-        terms["loss_guard"] = Term(until=1.0)
+        terms["loss_guard"] = Term(fall=Fall(end=1.0))
     return losses, terms
 
 
