@@ -3,6 +3,7 @@
 import copy
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -188,6 +189,22 @@ def test_compiled_map_parts_have_the_same_gradients(name):
     for key, gradient in plain.items():
         gap = (gradient - compiled[key]).norm() / gradient.norm().clamp(min=1e-3)
         assert gap < 1e-3, key
+
+
+def test_ends_that_are_not_known_teach_no_boxes(detector):
+    """Losses of boxes are nothing where no box is tight, and something where they are."""
+    known = [targets_of(*BOXES), targets_of(*OTHER)]
+    unknown = [replace(one, tight=torch.zeros_like(one.tight)) for one in known]
+    found = []
+    for targets in (known, unknown):
+        torch.manual_seed(0)  # some architectures draw what learns
+        outputs = detector(*pictures())
+        losses = detector.detection_losses(outputs, detector.assign(outputs, targets), targets)
+        found.append({key: loss.total.item() for key, loss in losses.items()})
+    of_boxes = [key for key in found[0] if "box" in key or "center" in key]
+    assert all(found[0][key] > 0 for key in of_boxes)
+    assert all(found[1][key] == 0 for key in of_boxes)
+    assert found[0].keys() == found[1].keys()
 
 
 @pytest.mark.parametrize("given", [[[], []], [[], [[5, 5, 30, 30]]]])
