@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from boxmask.box_supervision.copy_paste_bank import CopyPasteBank, CopyPasteSettings
 from boxmask.box_supervision.cut_out import CuttingOut
+from boxmask.box_supervision.placing import PlacingSettings
 from boxmask.structures import Targets
 from small_pictures import batch_of, block, boxes_only
 
@@ -132,6 +133,23 @@ def test_pastes_once_the_bank_is_full(probability, changed):
     assert len(positions) == changed
     assert batch.images.abs().sum() == 0  # the given batch is left alone
     assert pasted.num_instances == batch.num_instances + changed
+
+
+def test_a_new_place_leaves_the_others_in_sight():
+    where_it_was = CopyPasteSettings(capacity=1, probability=1.0)
+    below = boxes_only((4, 5, 14, 15))  # under the block
+    left = []
+    for settings in (where_it_was, replace(where_it_was, placing=PlacingSettings())):
+        bank = CopyPasteBank(settings)
+        bank.remember((block(3, 4, width=12, height=12),))
+        counts = []
+        for seed in range(8):
+            torch.manual_seed(seed)
+            pasted, positions = bank.paste(batch_of([below]))
+            assert positions == (0,)
+            counts.append(int((~pasted.targets[0].trusted).sum()))
+        left.append(counts)
+    assert left == [[0] * 8, [1] * 8]
 
 
 def test_runs_that_look_at_pictures_rarely_paste_less():

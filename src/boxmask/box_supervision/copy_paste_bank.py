@@ -10,6 +10,7 @@ from torch import nn
 
 from boxmask.box_supervision.cut_out import CutOut, CuttingOut
 from boxmask.box_supervision.pasting import LeastVisible, paste_objects
+from boxmask.box_supervision.placing import PlacingSettings, place_objects
 from boxmask.structures import Batch
 from boxmask.waitless import send
 
@@ -29,6 +30,7 @@ class CopyPasteSettings:
         least_fit: IoU, in 0..1, of the pseudo mask's own box with the given one from which an
             object is remembered: others would teach wrong boxes. Paper: 0.
         visible: what must stay visible of an object, else it is dropped.
+        placing: how new places are drawn; None pastes at the old place and size. Paper: None.
     """
 
     capacity: int = 100
@@ -39,6 +41,7 @@ class CopyPasteSettings:
     score_power: float = 3.0
     least_fit: float = 0.75
     visible: LeastVisible = field(default_factory=LeastVisible)
+    placing: PlacingSettings | None = None
 
     def build(self) -> "CopyPasteBank":
         """An empty bank."""
@@ -130,6 +133,9 @@ class CopyPasteBank(nn.Module):
                 continue
             source = self.pictures[int(torch.randint(len(self), ()))]
             objects = [source[index] for index in self.draw(source)]
+            if self.settings.placing is not None:
+                boxes = targets[position].boxes
+                objects = place_objects(objects, boxes, size, self.settings.placing)
             painted = paste_objects(
                 images[position], targets[position], objects, size, self.settings.visible
             )

@@ -17,7 +17,7 @@ class CutOut:
     Attributes:
         picture: (3, h, w) uint8 RGB.
         mask: (h, w) bool.
-        corner: (x, y) of its top left pixel in the picture it came from.
+        corner: (x, y) of its top left pixel in the picture it came from, or is pasted into.
         label: class.
         score: in 0..1, mean score of its mask.
     """

@@ -30,7 +30,7 @@ def paste_objects(
     image_size: tuple[int, int],
     least: LeastVisible,
 ) -> tuple[Tensor, Targets] | None:
-    """Composes objects over an image, at the place they had in their own.
+    """Composes objects over an image, each at its own corner.
 
     Args:
         image: (3, H, W) RGB in 0..1, padded.

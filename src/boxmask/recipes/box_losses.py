@@ -10,6 +10,7 @@ from boxmask.box_supervision.collapse_guard_loss import CollapseGuardLossSetting
 from boxmask.box_supervision.copy_paste_bank import CopyPasteSettings
 from boxmask.box_supervision.objective import Fall, Term
 from boxmask.box_supervision.pairwise_loss import AppearanceGate, PairwiseLossSettings
+from boxmask.box_supervision.placing import PlacingSettings
 from boxmask.box_supervision.projection_loss import ProjectionLossSettings
 from boxmask.box_supervision.self_correction import PseudoMaskSettings
 from boxmask.box_supervision.self_correction_loss import SelfCorrectionSettings
@@ -96,6 +97,11 @@ class SIMSettings(BoxInstSettings):
         paste_most: objects pasted into a picture at most. Paper: 3.
         paste_fit: IoU, in 0..1, of a pseudo mask's own box with the given one from which an object
             may be pasted: others would teach wrong boxes. Paper and code: 0.
+        paste_smallest: size of pasted objects relative to their own, from which on it is drawn,
+            above 0 and at most 1.
+        paste_covered: share of any box of the picture, in 0..1, that a pasted object may cover;
+            its place is drawn until it fits. With 1 for this and `paste_smallest` objects keep place
+            and size, as in paper and code.
         bank_capacity: pictures whose objects are remembered. Paper: 100; code: 50.
         teacher_decay: of the moving average that teaches and is saved, in 0..1; None takes the
             recipe's. Paper: 0.9999.
@@ -131,6 +137,8 @@ class SIMSettings(BoxInstSettings):
     paste_fraction: float = 0.25
     paste_most: int = 3
     paste_fit: float = 0.75
+    paste_smallest: float = 1.0
+    paste_covered: float = 1.0
     bank_capacity: int = 50
     teacher_decay: float | None = None
 
@@ -248,6 +256,11 @@ def _copy_paste(settings: SIMSettings) -> CopyPasteSettings | None:
     """None where nothing is pasted."""
     if settings.paste_probability <= 0:
         return None
+    placing = None
+    if min(settings.paste_covered, settings.paste_smallest) < 1:
+        placing = PlacingSettings(
+            smallest=settings.paste_smallest, most_covered=settings.paste_covered
+        )
     return CopyPasteSettings(
         capacity=settings.bank_capacity,
         probability=settings.paste_probability,
@@ -255,6 +268,7 @@ def _copy_paste(settings: SIMSettings) -> CopyPasteSettings | None:
         fraction=settings.paste_fraction,
         most=settings.paste_most,
         least_fit=settings.paste_fit,
+        placing=placing,
     )
 
 
