@@ -100,8 +100,8 @@ class SIMSettings(BoxInstSettings):
         paste_smallest: size of pasted objects relative to their own, from which on it is drawn,
             above 0 and at most 1.
         paste_covered: share of any box of the picture, in 0..1, that a pasted object may cover;
-            its place is drawn until it fits. With 1 for this and `paste_smallest` objects keep place
-            and size, as in paper and code.
+            its place is drawn until it fits. With 1 for this and `paste_smallest` objects keep
+            place and size, as in paper and code.
         bank_capacity: pictures whose objects are remembered. Paper: 100; code: 50.
         teacher_decay: of the moving average that teaches and is saved, in 0..1; None takes the
             recipe's. Paper: 0.9999.
