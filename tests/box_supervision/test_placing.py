@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boxmask.box_supervision.cut_out import CutOut
-from boxmask.box_supervision.placing import PlacingSettings, covered_shares, place_objects
+from boxmask.box_supervision.placing import PlacingSettings, place_objects
+from boxmask.ops.boxes import covered_shares
 
 
 def ellipse(width, height, corner=(0, 0)):
@@ -18,13 +19,6 @@ def ellipse(width, height, corner=(0, 0)):
 def box_of(one):
     x, y = one.corner
     return torch.tensor([[x, y, x + one.mask.shape[1], y + one.mask.shape[0]]]).float()
-
-
-def test_covered_shares_by_hand():
-    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 40], [5, 5, 6, 6]])
-    shares = covered_shares(boxes, torch.tensor([[5.0, 0, 25, 30]]))
-    assert shares.tolist() == [0.5, 0.25, 1]
-    assert covered_shares(boxes[:0], boxes[:1]).shape == (0,)
 
 
 @settings(max_examples=60, deadline=None)

@@ -202,6 +202,8 @@ def test_ends_that_are_not_known_teach_no_boxes(detector):
         losses = detector.detection_losses(outputs, detector.assign(outputs, targets), targets)
         found.append({key: loss.total.item() for key, loss in losses.items()})
     of_boxes = [key for key in found[0] if "box" in key or "center" in key]
+    if not of_boxes:
+        pytest.skip("this architecture predicts no boxes of its own")
     assert all(found[0][key] > 0 for key in of_boxes)
     assert all(found[1][key] == 0 for key in of_boxes)
     assert found[0].keys() == found[1].keys()

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import box_iou, generalized_box_iou
 
-from boxmask.ops.boxes import centerness, decode_ltrb, encode_ltrb, giou_of_ltrb, paired_iou
+from boxmask.ops.boxes import (
+    centerness,
+    covered_shares,
+    decode_ltrb,
+    encode_ltrb,
+    giou_of_ltrb,
+    paired_iou,
+)
 
 
 def random_boxes(count, generator):
@@ -72,3 +79,10 @@ def test_paired_iou_of_boxes_without_area():
     assert paired_iou(empty, empty).item() == 0
     upside_down = torch.tensor([[5.0, 5.0, 1.0, 1.0]])
     assert not math.isnan(paired_iou(upside_down, torch.tensor([[0.0, 0, 9, 9]])).item())
+
+
+def test_covered_shares_by_hand():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 40], [5, 5, 6, 6]])
+    shares = covered_shares(boxes, torch.tensor([[5.0, 0, 25, 30]]))
+    assert shares.tolist() == [0.5, 0.25, 1]
+    assert covered_shares(boxes[:0], boxes[:1]).shape == (0,)

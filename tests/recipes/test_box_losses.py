@@ -99,6 +99,8 @@ def test_no_pasting_means_no_paste_loss():
         ("sim", "temperature=warm", "temperature"),
         ("sim", "low=0.99", "low <= lowest_high"),
         ("sim", "pairwise_rest=2", "rest: expected 0 to 1"),
+        ("sim", "paste_covered=1.5", "covered: expected 0 to 1"),
+        ("sim", "paste_smallest=0", "smallest: expected more than 0"),
         ("boxinst", "temperature=1", "known: projection_weight"),
         ("full", "temperature=1", "no settings"),
     ],

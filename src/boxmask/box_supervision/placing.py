@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
 from boxmask.box_supervision.cut_out import CutOut
+from boxmask.ops.boxes import covered_shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,52 +48,41 @@ def place_objects(
 
     Args:
         objects: what to paste.
-        boxes: (N, 4) of the objects of the picture, in pixels, on the CPU.
+        boxes: (N, 4) x1, y1, x2, y2 of the objects of the picture, in pixels, on the CPU.
         size: (height, width) of the picture.
         settings: see `PlacingSettings`.
     """
     placed = []
     for one in objects:
-        found = _placed(one, boxes, size, settings)
+        found = _find_place(one.mask.shape, boxes, size, settings)
         if found is not None:
-            placed.append(found)
-            boxes = torch.cat([boxes, _box_of(found).to(boxes.dtype)])
+            x1, y1, x2, y2 = found
+            placed.append(replace(_resized(one, (y2 - y1, x2 - x1)), corner=(x1, y1)))
+            boxes = torch.cat([boxes, boxes.new_tensor([found])])
     return placed
 
 
-def covered_shares(boxes: Tensor, cover: Tensor) -> Tensor:
-    """Share of each box (N, 4) that the box `cover` (1, 4) covers: (N,) in 0..1."""
-    corner = torch.maximum(boxes[:, :2], cover[:, :2])
-    opposite = torch.minimum(boxes[:, 2:], cover[:, 2:])
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=-1)
-    return (opposite - corner).clamp(min=0).prod(dim=-1) / areas.clamp(min=1e-6)
-
-
-def _placed(
-    one: CutOut, boxes: Tensor, size: tuple[int, int], settings: PlacingSettings
-) -> CutOut | None:
-    height, width = one.mask.shape
+def _find_place(
+    shape: tuple[int, ...], boxes: Tensor, size: tuple[int, int], settings: PlacingSettings
+) -> tuple[int, int, int, int] | None:
+    """x1, y1, x2, y2 for a cut-out of `shape` (height, width); None where none was found."""
+    height, width = shape
     largest = min(1.0, size[0] / height, size[1] / width)
     smallest = min(settings.smallest, largest)
     for draw in torch.rand(settings.tries, 3).tolist():
         scale = smallest + (largest - smallest) * draw[0]
-        h, w = (max(int(side * scale), 1) for side in (height, width))
-        corner = (int(draw[1] * (size[1] - w + 1)), int(draw[2] * (size[0] - h + 1)))
-        cover = boxes.new_tensor([[*corner, corner[0] + w, corner[1] + h]])
-        if bool((covered_shares(boxes, cover) <= settings.most_covered).all()):
-            return replace(_resized(one, (h, w)), corner=corner)
+        h, w = (max(int(side * scale), 1) for side in shape)
+        x, y = int(draw[1] * (size[1] - w + 1)), int(draw[2] * (size[0] - h + 1))
+        place = (x, y, x + w, y + h)
+        if bool((covered_shares(boxes, boxes.new_tensor([place])) <= settings.most_covered).all()):
+            return place
     return None
 
 
 def _resized(one: CutOut, size: tuple[int, int]) -> CutOut:
+    """The cut-out at (height, width) pixels."""
     if size == tuple(one.mask.shape):
         return one
     mask = F.interpolate(one.mask[None, None].float(), size, mode="bilinear", align_corners=False)
     picture = tvf.resize(one.picture, list(size), antialias=True)
     return replace(one, picture=picture, mask=mask[0, 0] > 0.5)
-
-
-def _box_of(one: CutOut) -> Tensor:
-    """(1, 4) of the whole cut-out, in pixels of the picture it is placed in."""
-    x, y = one.corner
-    return torch.tensor([[x, y, x + one.mask.shape[1], y + one.mask.shape[0]]])

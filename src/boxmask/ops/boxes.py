@@ -73,12 +73,23 @@ def giou_of_ltrb(predicted: Tensor, target: Tensor, *, smoothing: float = 0.0) -
 
 def paired_iou(first: Tensor, second: Tensor) -> Tensor:
     """IoU of each box with its partner: (N, 4) and (N, 4) in, (N,) in 0..1 out."""
-    corner = torch.maximum(first[:, :2], second[:, :2])
-    opposite = torch.minimum(first[:, 2:], second[:, 2:])
-    intersection = (opposite - corner).clamp(min=0).prod(dim=-1)
+    intersection = _intersections(first, second)
     first_area = (first[:, 2:] - first[:, :2]).clamp(min=0).prod(dim=-1)
     second_area = (second[:, 2:] - second[:, :2]).clamp(min=0).prod(dim=-1)
     return intersection / (first_area + second_area - intersection).clamp(min=TINY)
+
+
+def covered_shares(boxes: Tensor, cover: Tensor) -> Tensor:
+    """Share of the area of each box (N, 4) that the box `cover` (1, 4) covers: (N,) in 0..1."""
+    areas = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=-1)
+    return _intersections(boxes, cover) / areas.clamp(min=TINY)
+
+
+def _intersections(first: Tensor, second: Tensor) -> Tensor:
+    """(N,) areas that boxes (N, 4), or (1, 4), have in common."""
+    corner = torch.maximum(first[:, :2], second[:, :2])
+    opposite = torch.minimum(first[:, 2:], second[:, 2:])
+    return (opposite - corner).clamp(min=0).prod(dim=-1)
 
 
 def cells_in_boxes(boxes: Sequence[Tensor], stride: int, size: tuple[int, int]) -> Tensor:

@@ -256,11 +256,8 @@ def _copy_paste(settings: SIMSettings) -> CopyPasteSettings | None:
     """None where nothing is pasted."""
     if settings.paste_probability <= 0:
         return None
-    placing = None
-    if min(settings.paste_covered, settings.paste_smallest) < 1:
-        placing = PlacingSettings(
-            smallest=settings.paste_smallest, most_covered=settings.paste_covered
-        )
+    placing = PlacingSettings(smallest=settings.paste_smallest, most_covered=settings.paste_covered)
+    keeps_place = placing.smallest == placing.most_covered == 1
     return CopyPasteSettings(
         capacity=settings.bank_capacity,
         probability=settings.paste_probability,
@@ -268,7 +265,7 @@ def _copy_paste(settings: SIMSettings) -> CopyPasteSettings | None:
         fraction=settings.paste_fraction,
         most=settings.paste_most,
         least_fit=settings.paste_fit,
-        placing=placing,
+        placing=None if keeps_place else placing,
     )
 
 
