@@ -11,6 +11,7 @@ from boxmask.box_supervision.self_correction import (
     ask_colors,
     certain_mask_distances,
     fuse,
+    open_cells,
     positive_weights,
     pseudo_masks,
     refine,
@@ -140,6 +141,54 @@ def test_claimed_cells_are_background_and_not_counted():
     assert masks.certain.all()
     outside = pseudo_masks(fused, instance, ~claimed, claimed, LONG)
     assert not outside.certain[0, 0, 0]
+
+
+def open_one_by_one(scores, foreground, share):
+    """Row by row and column by column, cell by cell."""
+    found = torch.zeros_like(foreground)
+    _, height, width = scores.shape
+    for one, (values, mask) in enumerate(zip(scores.tolist(), foreground.tolist(), strict=True)):
+        lines = [[(y, x) for x in range(width)] for y in range(height)]
+        lines += [[(y, x) for y in range(height)] for x in range(width)]
+        for line in lines:
+            best = max(values[y][x] for y, x in line)
+            for y, x in line:
+                lacks = not any(mask[v][u] for v, u in line)
+                found[one, y, x] |= lacks and best > 0 and values[y][x] >= share * best
+    return found
+
+
+def test_surest_cells_of_a_row_without_foreground_are_open():
+    scores = torch.tensor([[[0.3, 0.2, 0.1], [0.9, 0.8, 0.1]]])
+    masks = torch.tensor([[[False, False, False], [True, True, False]]])
+    # In the last column, which has no foreground either, both cells are as sure.
+    assert open_cells(scores, masks, 0.5).int().tolist() == [[[1, 1, 1], [0, 0, 1]]]
+    assert open_cells(scores, masks, 0.9).int().tolist() == [[[1, 0, 1], [0, 0, 1]]]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_open_cells_are_those_found_one_by_one(share):
+    scores = torch.rand(4, 7, 5, dtype=torch.float64) * (torch.rand(4, 7, 5) > 0.3)
+    foreground = (scores > 0.8) & (torch.rand(4, 7, 5) > 0.4)
+    expected = open_one_by_one(scores, foreground, share) & (scores > 0)
+    assert expected.any()
+    assert torch.equal(open_cells(scores, foreground, share), expected)
+
+
+def test_open_cells_teach_nothing():
+    fused = torch.tensor([[[0.35, 0.1, 0.1], [0.9, 0.8, 0.7]]])
+    inside = torch.ones_like(fused, dtype=torch.bool)
+    claimed = torch.zeros_like(inside)
+    settings = replace(LONG, open_share=0.4)
+    masks = pseudo_masks(fused, fused, inside, claimed, settings)
+    known = pseudo_masks(fused, fused, inside, claimed, LONG)
+    assert known.certain[0, 0].all()
+    assert masks.certain[0, 0].tolist() == [False, True, True]
+    assert torch.equal(masks.foreground, known.foreground)
+    # A cell of another object is background all the same.
+    claimed[0, 0, 0] = True
+    masks = pseudo_masks(fused, fused, inside, claimed, settings)
+    assert masks.certain[0, 0, 0]
 
 
 def half_bright(background, foreground):

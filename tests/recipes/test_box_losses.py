@@ -28,6 +28,7 @@ OTHER = {
     "pairwise_dilation": 1, "pairwise_rest": 0.5, "prototypes": 3, "paste_most": 1,
     "bank_capacity": 7,
     "calibrated": False, "exclusive": False, "low": 0.3, "lowest_high": 0.65, "highest_high": 0.8,
+    "open_share": 0.7,
 }  # fmt: skip
 
 
@@ -38,7 +39,7 @@ TESTED_BELOW = ("teacher_decay",)
     "name", [f.name for f in fields(SIMSettings) if f.name not in TESTED_BELOW]
 )
 def test_every_knob_changes_something(name):
-    value = OTHER.get(name, getattr(SIMSettings(), name) * 0.5)
+    value = OTHER[name] if name in OTHER else getattr(SIMSettings(), name) * 0.5
     assert parts(replace(SIMSettings(), **{name: value})) != parts(SIMSettings())
 
 
@@ -73,6 +74,7 @@ def test_words_change_a_preset():
         pairwise_color=0.4
     )
     assert method_settings("full", "default", ()) is None
+    assert method_settings("sim", "paper", ("teacher_decay=none",)).teacher_decay is None
 
 
 def test_neighbours_give_way_to_pseudo_masks():
@@ -82,6 +84,13 @@ def test_neighbours_give_way_to_pseudo_masks():
     assert factors == pytest.approx([2, 2, 1.25, 0.5, 0.5])
     assert terms["loss_pseudo"].factor(0.3) == 0  # while these come up
     assert terms["loss_pseudo"].factor(0.5) == settings.pseudo_weight
+
+
+def test_pseudo_masks_count_less_towards_the_end():
+    settings = SIMSettings(pseudo_weight=2, pseudo_rest=0.5, warmup=0.3, pseudo_ramp=0.2)
+    term = sim_losses(settings, 2, 16)[1]["loss_pseudo"]
+    factors = [term.factor(p) for p in (0.2, 0.3, 0.4, 0.5, 0.75, 1.0)]
+    assert factors == pytest.approx([0, 0, 1, 2, 1.5, 1])
 
 
 def test_no_pasting_means_no_paste_loss():
@@ -98,9 +107,14 @@ def test_no_pasting_means_no_paste_loss():
         ("sim", "temperature", "NAME=VALUE"),
         ("sim", "temperature=warm", "temperature"),
         ("sim", "low=0.99", "low <= lowest_high"),
-        ("sim", "pairwise_rest=2", "rest: expected 0 to 1"),
-        ("sim", "paste_covered=1.5", "covered: expected 0 to 1"),
-        ("sim", "paste_smallest=0", "smallest: expected more than 0"),
+        ("sim", "pairwise_rest=2", "pairwise_rest: .* less than or equal to 1"),
+        ("sim", "paste_covered=1.5", "paste_covered: .* less than or equal to 1"),
+        ("sim", "paste_smallest=0", "paste_smallest: .* greater than 0"),
+        ("sim", "paste_probability=3", "paste_probability: .* less than or equal to 1"),
+        ("sim", "prototypes=0", "prototypes: .* greater than or equal to 1"),
+        ("sim", "warmup=nan", "warmup"),
+        ("sim", "warmup=none", "warmup: .* valid number"),
+        ("boxinst", "guard_fill=-1", "guard_fill: .* greater than or equal to 0"),
         ("boxinst", "temperature=1", "known: projection_weight"),
         ("full", "temperature=1", "no settings"),
     ],

@@ -47,6 +47,8 @@ class PseudoMaskSettings:
             are.
         exclusive: a cell in several boxes of a class belongs to one object, see `ops/owners.py`.
             Paper and code let objects share cells.
+        open_share: share, in 0..1, of the largest score of a row or column that lacks foreground
+            from which its cells are ignored, see `open_cells`. Paper and code ignore none.
     """
 
     sharpness: float = 5.0
@@ -61,6 +63,7 @@ class PseudoMaskSettings:
     refine_smoothness: float = 1e-5
     refine_least: float = 0.35
     exclusive: bool = True
+    open_share: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.lowest_high <= self.highest_high <= 1:
@@ -263,7 +266,31 @@ def pseudo_masks(
     high = adaptive_thresholds(scores, instance, own, settings)[:, None, None]
     foreground = (scores > high) & own
     background = ((scores < settings.low) | claimed) & inside
+    if settings.open_share is not None:
+        background &= ~open_cells(scores * own, foreground, settings.open_share)
     return PseudoMasks(foreground=foreground, certain=foreground | background, scores=scores)
+
+
+def open_cells(scores: Tensor, foreground: Tensor, share: float) -> Tensor:
+    """Cells that may be the missing foreground of their row or column.
+
+    An object touches all four sides of its box, so each row and column of the box has foreground.
+    Where a mask has none, its surest cells are not background for certain.
+
+    Args:
+        scores: (N, h, w) in 0..1; 0 in cells that are not the object's.
+        foreground: (N, h, w) bool.
+        share: of the row's or column's largest score, in 0..1, from which a cell counts.
+
+    Returns:
+        (N, h, w) bool.
+    """
+    found = torch.zeros_like(foreground)
+    for axis in (1, 2):
+        lacking = ~foreground.any(dim=axis, keepdim=True)
+        surest = scores.amax(dim=axis, keepdim=True)
+        found |= lacking & (scores >= share * surest) & (scores > 0)
+    return found
 
 
 def certain_mask_distances(logits: Tensor, foreground: Tensor, certain: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from boxmask.box_supervision.collapse_guard_loss import CollapseGuardLossSettings
 from boxmask.box_supervision.copy_paste_bank import CopyPasteSettings
@@ -19,6 +20,12 @@ from boxmask.box_supervision.trusted_mask_loss import TrustedMaskLossSettings
 from boxmask.errors import UserError
 from boxmask.prototypes.prototype_bank import PrototypeSettings
 from boxmask.recipes.recipe import LossSettings
+
+# What a word of the command line may hold; pydantic checks it.
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +42,11 @@ class BoxInstSettings:
             in the paper.
     """
 
-    projection_weight: float = 1.0
-    pairwise_weight: float = 1.0
-    pairwise_color: float = 0.3
-    pairwise_dilation: int = 2
-    guard_fill: float = 0.3
+    projection_weight: Weight = 1.0
+    pairwise_weight: Weight = 1.0
+    pairwise_color: Share = 0.3
+    pairwise_dilation: Count = 2
+    guard_fill: Share = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +91,12 @@ class SIMSettings(BoxInstSettings):
             masks of other objects, which hide in colour, stay as they are.
         exclusive: where boxes of one class overlap, a cell belongs to that object alone whose
             instance mask is surest there. Paper and code let touching objects share cells.
+        open_share: in a row or column of a box in which a pseudo mask has no foreground, cells
+            of at least this share, in 0..1, of the largest score there teach nothing: the object
+            is somewhere in them. None: they are background, as in paper and code.
         pseudo_weight: factor of the pseudo mask loss. Paper: 0.5; code: 0.3.
+        pseudo_rest: share of that factor, in 0..1, that is left at the end of the run; it falls
+            from where pseudo masks count fully. Paper and code: 1.
         pseudo_ramp: share of the run, in 0..1, over which that loss grows after the warm-up.
             Code: the whole run.
         paste_weight: factor of the loss of pasted objects. Paper: 1.
@@ -107,40 +119,42 @@ class SIMSettings(BoxInstSettings):
             recipe's. Paper: 0.9999.
     """
 
-    pairwise_contrast: float = 4.0
-    pairwise_features: float = 1.2
-    pairwise_reach: float = 15.0
-    pairwise_rest: float = 0.0
-    warmup: float = 0.3
-    prototypes: int = 10
-    prototype_momentum: float = 0.999
-    epsilon: float = 0.05
-    temperature: float = 0.2
+    pairwise_contrast: Weight = 4.0
+    pairwise_features: Weight = 1.2
+    pairwise_reach: Positive = 15.0
+    pairwise_rest: Share = 0.0
+    warmup: Share = 0.3
+    prototypes: Count = 10
+    prototype_momentum: Share = 0.999
+    epsilon: Positive = 0.05
+    temperature: Positive = 0.2
     calibrated: bool = True
-    instance_share: float = 0.85
-    sharpness: float = 5.0
-    confident: float = 0.7
-    lowest_high: float = 0.6
-    highest_high: float = 0.7
-    low: float = 0.4
+    instance_share: Share = 0.85
+    sharpness: Weight = 5.0
+    confident: Share = 0.7
+    lowest_high: Share = 0.6
+    highest_high: Share = 0.7
+    low: Share = 0.4
     colors: bool = True
-    refine_radius: int = 2
-    refine_smoothness: float = 1e-5
-    refine_least: float = 0.35
+    refine_radius: Annotated[int, Field(ge=0)] = 2
+    refine_smoothness: Positive = 1e-5
+    refine_least: Annotated[float, Field(le=1)] = 0.35
     exclusive: bool = True
-    pseudo_weight: float = 1.0
-    pseudo_ramp: float = 0.2
-    paste_weight: float = 1.0
-    paste_probability: float = 0.25
-    paste_passes: float = 25.0
-    paste_until: float = 0.75
-    paste_fraction: float = 0.25
-    paste_most: int = 3
-    paste_fit: float = 0.75
-    paste_smallest: float = 1.0
-    paste_covered: float = 1.0
-    bank_capacity: int = 50
-    teacher_decay: float | None = None
+    open_share: Share | None = None
+    pseudo_weight: Weight = 1.0
+    pseudo_rest: Share = 1.0
+    pseudo_ramp: Share = 0.2
+    paste_weight: Weight = 1.0
+    paste_probability: Share = 0.25
+    paste_passes: Weight = 25.0
+    paste_until: Share = 0.75
+    paste_fraction: Share = 0.25
+    paste_most: Count = 3
+    paste_fit: Share = 0.75
+    paste_smallest: Annotated[float, Field(gt=0, le=1)] = 1.0
+    paste_covered: Share = 1.0
+    bank_capacity: Count = 50
+    teacher_decay: Share | None = None
 
 
 # SIM as its paper has it, where it differs from our defaults.
@@ -218,6 +232,7 @@ def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses
             refine_smoothness=settings.refine_smoothness,
             refine_least=settings.refine_least,
             exclusive=settings.exclusive,
+            open_share=settings.open_share,
         ),
         prototypes=PrototypeSettings(
             per_class=settings.prototypes,
@@ -231,7 +246,10 @@ def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses
     )
     taught = settings.warmup + settings.pseudo_ramp  # from here on pseudo masks count fully
     terms["loss_pseudo"] = Term(
-        weight=settings.pseudo_weight, start=settings.warmup, ramp=settings.pseudo_ramp
+        weight=settings.pseudo_weight,
+        start=settings.warmup,
+        ramp=settings.pseudo_ramp,
+        fall=Fall(start=min(taught, 1.0), end=1.0, rest=settings.pseudo_rest),
     )
     gives_way = Fall(start=settings.warmup, end=taught, rest=settings.pairwise_rest)
     terms["loss_pairwise"] = replace(terms["loss_pairwise"], fall=gives_way)
@@ -302,7 +320,7 @@ def method_settings(method: str, preset: str, given: Sequence[str]) -> BoxInstSe
     return settings
 
 
-def _parsed(given: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+def _parsed(given: Sequence[str], known: Sequence[str]) -> dict[str, str | None]:
     """Names and values of "name=value" words."""
     found = {}
     for word in given:
@@ -313,5 +331,5 @@ def _parsed(given: Sequence[str], known: Sequence[str]) -> dict[str, str]:
             close = get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
             raise UserError(f"settings: there is no setting {name!r}", fix=hint)
-        found[name] = value
+        found[name] = None if value.lower() == "none" else value
     return found
