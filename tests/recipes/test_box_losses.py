@@ -122,3 +122,10 @@ def test_no_pasting_means_no_paste_loss():
 def test_bad_words(method, word, message):
     with pytest.raises(UserError, match=message):
         method_settings(method, "default", (word,))
+
+
+def test_the_word_that_was_given_is_shown():
+    words = ("warmup=0.2", "low=0.3", "warmup=none")
+    with pytest.raises(UserError) as caught:
+        method_settings("sim", "default", words)
+    assert caught.value.where == "warmup=none"

@@ -275,7 +275,8 @@ def open_cells(scores: Tensor, foreground: Tensor, share: float) -> Tensor:
     """Cells that may be the missing foreground of their row or column.
 
     An object touches all four sides of its box, so each row and column of the box has foreground.
-    Where a mask has none, its surest cells are not background for certain.
+    Where a mask has none, its surest cells are not background for certain. Where others hide an
+    object's ends, they may well be; they are left open all the same.
 
     Args:
         scores: (N, h, w) in 0..1; 0 in cells that are not the object's.

@@ -21,9 +21,9 @@ from boxmask.errors import UserError
 from boxmask.prototypes.prototype_bank import PrototypeSettings
 from boxmask.recipes.recipe import LossSettings
 
-# What a word of the command line may hold; pydantic checks it.
+# What the value of a setting may be; pydantic checks it where words give values.
 Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -42,8 +42,8 @@ class BoxInstSettings:
             in the paper.
     """
 
-    projection_weight: Weight = 1.0
-    pairwise_weight: Weight = 1.0
+    projection_weight: NotNegative = 1.0
+    pairwise_weight: NotNegative = 1.0
     pairwise_color: Share = 0.3
     pairwise_dilation: Count = 2
     guard_fill: Share = 0.3
@@ -119,8 +119,8 @@ class SIMSettings(BoxInstSettings):
             recipe's. Paper: 0.9999.
     """
 
-    pairwise_contrast: Weight = 4.0
-    pairwise_features: Weight = 1.2
+    pairwise_contrast: NotNegative = 4.0
+    pairwise_features: NotNegative = 1.2
     pairwise_reach: Positive = 15.0
     pairwise_rest: Share = 0.0
     warmup: Share = 0.3
@@ -130,7 +130,7 @@ class SIMSettings(BoxInstSettings):
     temperature: Positive = 0.2
     calibrated: bool = True
     instance_share: Share = 0.85
-    sharpness: Weight = 5.0
+    sharpness: NotNegative = 5.0
     confident: Share = 0.7
     lowest_high: Share = 0.6
     highest_high: Share = 0.7
@@ -141,12 +141,12 @@ class SIMSettings(BoxInstSettings):
     refine_least: Annotated[float, Field(le=1)] = 0.35
     exclusive: bool = True
     open_share: Share | None = 0.4
-    pseudo_weight: Weight = 1.0
+    pseudo_weight: NotNegative = 1.0
     pseudo_rest: Share = 0.25
     pseudo_ramp: Share = 0.2
-    paste_weight: Weight = 1.0
+    paste_weight: NotNegative = 1.0
     paste_probability: Share = 0.25
-    paste_passes: Weight = 50.0
+    paste_passes: NotNegative = 50.0
     paste_until: Share = 0.75
     paste_fraction: Share = 0.25
     paste_most: Count = 3
@@ -310,13 +310,12 @@ def method_settings(method: str, preset: str, given: Sequence[str]) -> BoxInstSe
     try:
         settings = TypeAdapter(type(start)).validate_python(values)
         if isinstance(settings, SIMSettings):
-            sim_losses(settings, num_classes=1, channels=1)  # the parts check their ranges
+            sim_losses(settings, num_classes=1, channels=1)  # the parts check what fits together
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        raise UserError(
-            f"settings: {name}: {first['msg']}", where=f"{name}={values[name]}"
-        ) from error
+        word = [word for word in given if word.startswith(f"{name}=")][-1]  # the one that counts
+        raise UserError(f"settings: {name}: {first['msg']}", where=word) from error
     except ValueError as error:
         raise UserError(f"settings: {error}") from error
     return settings
