@@ -8,6 +8,7 @@ not wait, nor does a copy from or to page-locked memory, whose numbers are looke
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,8 +53,8 @@ class Fetched:
 
 def numbered(counts: Sequence[int], device: torch.device) -> Tensor:
     """0 `counts[0]` times, then 1 `counts[1]` times, and so on: (sum(counts),) int64."""
-    numbers = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.int64))
-    return send(numbers, device)
+    numbers = np.repeat(np.arange(len(counts)), np.asarray(counts, dtype=np.int64))
+    return send(torch.from_numpy(numbers), device)
 
 
 def scalar(value: float, like: Tensor) -> Tensor:

@@ -6,11 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from boxmask.box_supervision.cut_out import CuttingOut
-from boxmask.box_supervision.pasting import LeastVisible, covered_originals, paste_objects
+from boxmask.box_supervision.pasting import (
+    LeastVisible,
+    covered_originals,
+    paste_objects,
+    visible_pieces,
+)
 from boxmask.ops.masks import boxes_of_masks
 from boxmask.structures import Targets
+from references.pasting import what_is_left
 from small_pictures import batch_of, block, boxes_only
 
 LEAST = LeastVisible()
@@ -73,6 +81,42 @@ def test_an_axis_that_the_paste_does_not_reach_stays_tight():
     left = covered_originals(boxes_only((2, 2, 12, 12)), paste, LEAST)
     assert left.tight.tolist() == [[False, True]]
     assert left.boxes.tolist() == [[2, 2, 12, 12]]
+
+
+@given(
+    st.lists(st.tuples(st.floats(-3, 23), st.floats(-3, 19), st.floats(0, 26), st.floats(0, 22))),
+    st.integers(0, 2**16),
+)
+def test_what_is_left_equals_a_look_at_every_pixel(corners, seed):
+    """Boxes between pixels and over the rim, and a paste with holes."""
+    random = torch.Generator().manual_seed(seed)
+    x, y, w, h = torch.randint(1, 14, (4,), generator=random).tolist()
+    paste = torch.zeros(20, 24, dtype=torch.bool)
+    paste[y : y + h, x : x + w] = (torch.rand(20, 24, generator=random) < 0.9)[y : y + h, x : x + w]
+    boxes = [(x, y, x + w, y + h) for x, y, w, h in corners]
+    targets = boxes_only(*boxes)
+    targets = replace(targets, tight=torch.rand(len(targets), 2, generator=random) < 0.8)
+    expected = [
+        (index, *found)
+        for index, box in enumerate(targets.boxes.tolist())
+        if (found := what_is_left(box, targets.tight[index].tolist(), paste.tolist())) is not None
+    ]
+    left = covered_originals(targets, paste, LEAST)
+    numbered = replace(targets, labels=torch.arange(len(targets)))
+    kept = covered_originals(numbered, paste, LEAST).labels.tolist()
+    assert kept == [index for index, _, _ in expected]
+    assert left.boxes.tolist() == [list(box) for _, box, _ in expected]
+    assert left.tight.tolist() == [list(tight) for _, _, tight in expected]
+
+
+def test_visible_pieces_are_no_larger_than_what_is_seen():
+    objects = [block(2, 2, 10, 10), block(6, 2, 10, 10), block(0, 0, 3, 3)]
+    first, second = visible_pieces(objects, (20, 24), LEAST)  # the last is too small
+    assert (first.corner, tuple(first.mask.shape)) == ((2, 2), (10, 4))
+    assert (second.corner, tuple(second.mask.shape)) == ((6, 2), (10, 10))
+    assert first.picture.shape == (3, 10, 4)
+    assert not first.mask[0, 0]  # the object that was left out lay here
+    assert first.mask.sum() == 39
 
 
 @pytest.mark.skipif(not ORACLE.is_file(), reason="reference values are not beside the project")

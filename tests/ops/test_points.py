@@ -22,7 +22,7 @@ def test_grid_of_a_pyramid():
 def test_center_region():
     boxes = torch.tensor([[0.0, 0, 100, 100], [45, 0, 55, 100]])
     points = torch.tensor([[50.0, 50], [61.9, 50], [62, 50], [63, 50], [54.9, 50], [55, 50]])
-    inside = in_center_region(points, boxes, torch.full((6,), 12.0))
+    inside = in_center_region(points[:, None], boxes, torch.full((6, 1), 12.0))
     # A point 13 pixels from the middle is negative although it lies in the large box.
     assert inside[:, 0].tolist() == [True, True, False, False, True, True]
     assert inside[:, 1].tolist() == [True, False, False, False, True, False]
@@ -30,4 +30,4 @@ def test_center_region():
 
 def test_no_boxes():
     points = torch.rand(7, 2)
-    assert in_center_region(points, torch.zeros(0, 4), torch.ones(7)).shape == (7, 0)
+    assert in_center_region(points[:, None], torch.zeros(0, 4), torch.ones(7, 1)).shape == (7, 0)

@@ -16,17 +16,26 @@ class _WithNorm(nn.Conv2d):
     """A convolution that does the work of the frozen norm behind it."""
 
     norm_behind: tuple[nn.BatchNorm2d]  # in a tuple: it is a part of another module
+    norm_scale: Tensor  # (C, 1, 1, 1) the norm's factors
+    norm_shift: Tensor  # (C,) what it adds to them
 
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of both together."""
+    def remember_norm(self) -> None:
+        """Finds once what the norm does; to be called again where its numbers change."""
         (norm,) = self.norm_behind
         assert norm.running_mean is not None
         assert norm.running_var is not None
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        bias = norm.bias - norm.running_mean * scale
+        with torch.no_grad():
+            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+            shift = norm.bias - norm.running_mean * scale
+        self.register_buffer("norm_scale", scale[:, None, None, None], persistent=False)
+        self.register_buffer("norm_shift", shift, persistent=False)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of both together."""
+        bias = self.norm_shift
         if self.bias is not None:
-            bias = bias + self.bias * scale
-        return self.weight * scale[:, None, None, None], bias
+            bias = bias + self.bias * self.norm_scale.flatten()
+        return self.weight * self.norm_scale, bias
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolution and norm."""
@@ -77,19 +86,29 @@ def fold_frozen_norms(body: nn.Module) -> int:
     """
     if not any(type(module) in _NORMS for module in body.modules()):
         return 0
-    picture = torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64)
+    picture = next(body.parameters()).new_empty(3 * 64 * 64)
+    picture = torch.linspace(-1, 1, len(picture), out=picture).view(1, 3, 64, 64)
     pairs, expected = _pairs(body, picture)
     kinds = [(type(convolution), type(norm)) for convolution, norm in pairs]
     for convolution, norm in pairs:
         convolution.__class__ = _CONVOLUTIONS[type(convolution)]
         norm.__class__ = _NORMS[type(norm)]
         convolution.norm_behind = (norm,)
+        convolution.remember_norm()
     if all(map(_nearly_equal, body(picture), expected)):
+        body.register_load_state_dict_post_hook(_remember_norms)
         return len(pairs)
     for (convolution, norm), (plain_convolution, plain_norm) in zip(pairs, kinds, strict=True):
         convolution.__class__, norm.__class__ = plain_convolution, plain_norm
-        del convolution.norm_behind
+        del convolution.norm_behind, convolution.norm_scale, convolution.norm_shift
     return 0
+
+
+def _remember_norms(body: nn.Module, *_: Any) -> None:
+    """After other weights were loaded."""
+    for module in body.modules():
+        if isinstance(module, _WithNorm):
+            module.remember_norm()
 
 
 def _nearly_equal(maps: Tensor, expected: Tensor) -> bool:

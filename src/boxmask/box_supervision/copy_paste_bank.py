@@ -9,10 +9,15 @@ import torch
 from torch import nn
 
 from boxmask.box_supervision.cut_out import CutOut, CuttingOut
-from boxmask.box_supervision.pasting import LeastVisible, paste_objects
+from boxmask.box_supervision.pasting import (
+    LeastVisible,
+    paint,
+    sent_with_pieces,
+    visible_pieces,
+    with_pieces,
+)
 from boxmask.box_supervision.placing import PlacingSettings, place_objects
 from boxmask.structures import Batch
-from boxmask.waitless import send
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,41 +113,45 @@ class CopyPasteBank(nn.Module):
 
         Returns:
             The batch, and the positions of the pictures that were changed. Pasted objects come
-            last among their picture's, with a trusted mask.
+            last among their picture's, with a trusted mask. What a batch on a GPU remembers of
+            the host has the new objects, and its pictures as they were.
         """
         if len(self) < self.settings.capacity:
             return batch, ()
-        pasted, changed = self._paste_on_host(batch.host)
-        device = batch.images.device
-        if not changed:
+        host, device = batch.host, batch.images.device
+        drawn = self._draw_pieces(host)
+        if not drawn:
             return batch, ()
-        if device.type == "cpu":
-            return pasted, changed
         images, targets = batch.images.clone(), list(batch.targets)
-        for position in changed:
-            images[position] = send(pasted.images[position], device)
-            targets[position] = pasted.targets[position].to(device, non_blocking=True)
-        sent = replace(batch, images=images, targets=tuple(targets))
-        sent.remember(pasted)
-        return sent, changed
+        on_host, size = list(host.targets), (images.shape[-2], images.shape[-1])
+        for position, pieces in drawn.items():
+            paint(images[position], pieces)
+            before = on_host[position]
+            after = with_pieces(before, pieces, size, self.settings.visible)
+            on_host[position] = targets[position] = after
+            if device.type != "cpu" and before.masks is None:
+                targets[position] = sent_with_pieces(after, pieces, device)
+            elif device.type != "cpu":
+                targets[position] = after.to(device, non_blocking=True)
+        pasted = replace(batch, images=images, targets=tuple(targets))
+        pasted.remember(replace(host, targets=tuple(on_host)))
+        return pasted, tuple(drawn)
 
-    def _paste_on_host(self, batch: Batch) -> tuple[Batch, tuple[int, ...]]:
-        images, targets, changed = batch.images.clone(), list(batch.targets), []
+    def _draw_pieces(self, batch: Batch) -> dict[int, list[CutOut]]:
+        """What is pasted into which pictures of a batch on the CPU; all of it can be seen."""
+        drawn = {}
         for position, size in enumerate(batch.image_sizes):
             if float(torch.rand(())) >= self.probability:
                 continue
             source = self.pictures[int(torch.randint(len(self), ()))]
             objects = [source[index] for index in self.draw(source)]
             if self.settings.placing is not None:
-                boxes = targets[position].boxes
+                boxes = batch.targets[position].boxes
                 objects = place_objects(objects, boxes, size, self.settings.placing)
-            painted = paste_objects(
-                images[position], targets[position], objects, size, self.settings.visible
-            )
-            if painted is not None:
-                images[position], targets[position] = painted
-                changed.append(position)
-        return replace(batch, images=images, targets=tuple(targets)), tuple(changed)
+            pieces = visible_pieces(objects, size, self.settings.visible)
+            if pieces:
+                drawn[position] = pieces
+        return drawn
 
     def draw(self, source: tuple[CutOut, ...]) -> list[int]:
         """Which objects of a remembered picture to paste: no object twice, none of score 0."""

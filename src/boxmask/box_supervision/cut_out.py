@@ -1,18 +1,18 @@
 """Objects cut out of a batch by their masks, kept small and on the CPU."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from boxmask.ops.masks import aligned_upsample, boxes_of_masks
+from boxmask.ops.masks import aligned_upsample, extent_of_mask
 from boxmask.structures import Batch
-from boxmask.waitless import Fetched
+from boxmask.waitless import Fetched, send
 
 
 @dataclass(frozen=True, kw_only=True)
 class CutOut:
-    """One object, on the CPU, no larger than its box.
+    """One object, no larger than its box; on the CPU while it is kept.
 
     Attributes:
         picture: (3, h, w) uint8 RGB.
@@ -27,6 +27,11 @@ class CutOut:
     corner: tuple[int, int]
     label: int
     score: float
+
+    def to(self, device: torch.device) -> "CutOut":
+        """A copy on `device`, without a wait for it; the same where it is there already."""
+        picture, mask = send(self.picture, device), send(self.mask, device)
+        return replace(self, picture=picture, mask=mask)
 
 
 class CuttingOut:
@@ -71,18 +76,27 @@ class CuttingOut:
 def _cut(image: Tensor, cells: Tensor, label: int, score: float) -> CutOut:
     """One object of a picture (3, H, W) in 0..1 by its mask (h, w), which has some cell."""
     stride = image.shape[-1] // cells.shape[-1]
-    left, top, right, bottom = boxes_of_masks(cells[None])[0].int().tolist()
     # Of cells around them, the outermost are those of the picture's rim or are not in the mask.
-    rows = slice(max(top - 1, 0), min(bottom + 1, cells.shape[0]))
-    columns = slice(max(left - 1, 0), min(right + 1, cells.shape[1]))
-    mask = aligned_upsample(cells[None, None, rows, columns].float(), stride)[0, 0] > 0.5
-    x1, y1, x2, y2 = boxes_of_masks(mask[None])[0].int().tolist()
-    x, y = columns.start * stride + x1, rows.start * stride + y1
-    picture = image[:, y : y + y2 - y1, x : x + x2 - x1]
+    around = tuple(
+        slice(max(cell.start - 1, 0), min(cell.stop + 1, length))
+        for cell, length in zip(_extent(cells), cells.shape, strict=True)
+    )
+    mask = aligned_upsample(cells[None, None, *around].float(), stride)[0, 0] > 0.5
+    inside = _extent(mask)
+    y, x = (cell.start * stride + pixel.start for cell, pixel in zip(around, inside, strict=True))
+    mask = mask[inside].clone()
+    picture = image[:, y : y + mask.shape[0], x : x + mask.shape[1]]
     return CutOut(
         picture=(picture * 255).round().to(torch.uint8),
-        mask=mask[y1:y2, x1:x2].clone(),
+        mask=mask,
         corner=(x, y),
         label=label,
         score=score,
     )
+
+
+def _extent(mask: Tensor) -> tuple[slice, slice]:
+    """Of a mask on the CPU that has some cell."""
+    extent = extent_of_mask(mask.numpy())
+    assert extent is not None
+    return extent

@@ -1,12 +1,19 @@
-"""Pastes objects into a picture, and finds what is left of those that were there."""
+"""Pastes objects into a picture, and finds what is left of those that were there.
 
+Only the windows that objects and boxes fill are looked at, one after the other: they are a small
+part of the picture, and the host has better to do beside a GPU.
+"""
+
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from boxmask.box_supervision.cut_out import CutOut
-from boxmask.ops.masks import boxes_of_masks
+from boxmask.ops.masks import extent_of_mask
 from boxmask.structures import Targets
 
 
@@ -26,14 +33,14 @@ class LeastVisible:
 def paste_objects(
     image: Tensor,
     targets: Targets,
-    objects: list[CutOut],
+    objects: Sequence[CutOut],
     image_size: tuple[int, int],
     least: LeastVisible,
 ) -> tuple[Tensor, Targets] | None:
     """Composes objects over an image, each at its own corner.
 
     Args:
-        image: (3, H, W) RGB in 0..1, padded.
+        image: (3, H, W) RGB in 0..1, padded, on the CPU.
         targets: its objects.
         objects: what to paste; later ones cover earlier ones.
         image_size: (height, width) without padding; what lies beyond is cut off.
@@ -42,27 +49,99 @@ def paste_objects(
     Returns:
         The new image and targets, or None where nothing visible was pasted.
     """
-    layers = [_layer(one, image_size) for one in objects]
-    visible = [  # pixels that no later object covers
-        mask & ~torch.stack([m for m, _ in layers[index + 1 :]] or [torch.zeros_like(mask)]).any(0)
-        for index, (mask, _) in enumerate(layers)
-    ]
-    kept = [
-        index for index, one in enumerate(objects) if _stays(visible[index], one.mask.sum(), least)
-    ]
-    if not kept:
+    pieces = visible_pieces(objects, image_size, least)
+    if not pieces:
         return None
-    height, width = image.shape[-2:]
     image = image.clone()
-    masks = torch.zeros((len(kept), height, width), dtype=torch.bool, device=image.device)
-    for row, index in enumerate(kept):
-        mask = visible[index].to(image.device)
-        masks[row, : image_size[0], : image_size[1]] = mask
-        region = image[:, : image_size[0], : image_size[1]]
-        region[:, mask] = layers[index][1].to(image.device)[:, mask].to(image.dtype) / 255
-    covered = covered_originals(targets, masks.any(dim=0), least)
-    labels = torch.tensor([objects[index].label for index in kept], device=image.device)
-    return image, _with_pasted(covered, masks, labels)
+    paint(image, pieces)
+    size = (image.shape[-2], image.shape[-1])
+    return image, with_pieces(targets, pieces, size, least)
+
+
+def visible_pieces(
+    objects: Sequence[CutOut], image_size: tuple[int, int], least: LeastVisible
+) -> list[CutOut]:
+    """What is to be seen of objects that lie over each other, each no larger than that.
+
+    Args:
+        objects: each at its own corner; later ones cover earlier ones.
+        image_size: (height, width) of what they lie in; what lies beyond is cut off.
+        least: what must stay visible of an object; those with less are left out, and nothing of
+            what they cover comes back.
+    """
+    height, width = image_size
+    top = np.zeros(image_size, dtype=np.int32)  # which object lies on top, counted from 1
+    windows = []
+    for number, one in enumerate(objects, start=1):
+        x, y = one.corner
+        window = top[y : y + one.mask.shape[0], x : x + one.mask.shape[1]]
+        window[one.mask[: max(height - y, 0), : max(width - x, 0)].numpy()] = number
+        windows.append(window)
+    pieces = []
+    for number, (one, window) in enumerate(zip(objects, windows, strict=True), start=1):
+        seen = window == number
+        extent = extent_of_mask(seen)
+        enough = int(seen.sum()) >= least.share * int(one.mask.sum())
+        if extent is None or not enough or min(_shape(extent)) < least.side:
+            continue
+        rows, columns = extent
+        pieces.append(
+            replace(
+                one,
+                picture=one.picture[:, rows, columns].contiguous(),
+                mask=torch.from_numpy(seen[rows, columns].copy()),
+                corner=(one.corner[0] + columns.start, one.corner[1] + rows.start),
+            )
+        )
+    return pieces
+
+
+def paint(image: Tensor, pieces: Sequence[CutOut]) -> None:
+    """Draws pieces into (3, H, W) RGB in 0..1, in place, on any device, without a wait."""
+    for one in pieces:
+        piece = one.to(image.device)
+        region = image[:, *_window(one)]
+        region.copy_(torch.where(piece.mask, piece.picture.to(image.dtype) / 255, region))
+
+
+def with_pieces(
+    targets: Targets, pieces: Sequence[CutOut], size: tuple[int, int], least: LeastVisible
+) -> Targets:
+    """What is left of a picture's objects under visible pieces, and behind them the pieces.
+
+    Args:
+        targets: on the CPU.
+        pieces: see `visible_pieces`; their masks are trusted.
+        size: (height, width) of the picture with its padding.
+        least: what must stay visible of an object.
+    """
+    paste = torch.zeros(size, dtype=torch.bool)
+    for one in pieces:
+        paste[_window(one)] |= one.mask
+    left = covered_originals(targets, paste, least)
+    ends = [(*one.corner, *np.add(one.corner, one.mask.shape[::-1])) for one in pieces]
+    known = torch.ones(len(pieces), 2, dtype=torch.bool)
+    return Targets(
+        boxes=torch.cat([left.boxes, torch.tensor(ends, dtype=left.boxes.dtype)]),
+        labels=torch.cat([left.labels, left.labels.new_tensor([one.label for one in pieces])]),
+        tight=torch.cat([left.tight, known]),
+        masks=_with_masks(left.masks, len(left), pieces, size, torch.device("cpu")),
+        trusted=torch.cat([left.trusted, known[:, 0]]),
+    )
+
+
+def sent_with_pieces(targets: Targets, pieces: Sequence[CutOut], device: torch.device) -> Targets:
+    """What `with_pieces` gives for objects without masks, on a device, without a wait for it.
+
+    Only what the pieces fill of their masks is sent.
+    """
+    assert targets.masks is not None
+    size = (targets.masks.shape[-2], targets.masks.shape[-1])
+    sent = replace(targets, masks=None).to(device, non_blocking=True)
+    masks = _with_masks(None, len(targets) - len(pieces), pieces, size, device)
+    sent = replace(sent, masks=masks)
+    sent.remember(targets)
+    return sent
 
 
 def covered_originals(targets: Targets, paste: Tensor, least: LeastVisible) -> Targets:
@@ -72,93 +151,62 @@ def covered_originals(targets: Targets, paste: Tensor, least: LeastVisible) -> T
     covered; an axis on which the paste reaches an end of the old box is no longer tight.
 
     Args:
-        targets: N objects.
+        targets: N objects, on the CPU.
         paste: (H, W) bool, pasted pixels.
         least: what must stay visible.
     """
-    if len(targets) == 0:
-        return targets
-    filled = _filled_boxes(targets.boxes, paste.shape)  # (N, H, W)
-    left = filled & ~paste
-    share = left.flatten(1).sum(dim=1) / filled.flatten(1).sum(dim=1).clamp(min=1)
-    touched = (filled & paste).flatten(1).any(dim=1)
-    shrunken = boxes_of_masks(left).to(targets.boxes.dtype)
-    # A box that is not touched keeps its exact corners.
-    boxes = torch.where(touched[:, None], _within(shrunken, targets.boxes), targets.boxes)
-    tight = targets.tight & ~(_reaches_ends(filled, paste) & touched[:, None])
-    sides = (boxes[:, 2:] - boxes[:, :2]).amin(dim=-1)
-    keep = (share >= least.share) & (sides >= least.side)
+    boxes, tight = targets.boxes.clone(), targets.tight.clone()
+    keep = torch.ones(len(targets), dtype=torch.bool)
+    for index, (x1, y1, x2, y2) in enumerate(targets.boxes.tolist()):
+        rows, columns = _pixels(y1, y2), _pixels(x1, x2)
+        covered = paste[rows, columns].numpy()
+        if not covered.any():
+            continue  # a box that is not touched keeps its exact corners
+        extent = extent_of_mask(~covered)
+        if extent is None or (~covered).mean() < least.share:
+            keep[index] = False
+            continue
+        (top, bottom), (left, right) = (
+            (pixels.start + part.start, pixels.start + part.stop)
+            for pixels, part in zip((rows, columns), extent, strict=True)
+        )
+        seen = max(left, x1), max(top, y1), min(right, x2), min(bottom, y2)
+        keep[index] = min(seen[2] - seen[0], seen[3] - seen[1]) >= least.side
+        boxes[index] = torch.tensor(seen)
+        tight[index, 0] &= not covered[:, [0, -1]].any()
+        tight[index, 1] &= not covered[[0, -1]].any()
     masks = None if targets.masks is None else targets.masks & ~paste
-    kept = replace(targets, boxes=boxes, tight=tight, masks=masks)
-    return kept.select(keep | ~touched)
+    return replace(targets, boxes=boxes, tight=tight, masks=masks).select(keep)
 
 
-def _layer(one: CutOut, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """An object on a canvas of (height, width): its mask and its colours."""
-    height, width = image_size
-    mask = torch.zeros((height, width), dtype=torch.bool)
-    colors = torch.zeros((3, height, width), dtype=torch.uint8)
-    x, y = one.corner
-    rows, columns = min(one.mask.shape[0], height - y), min(one.mask.shape[1], width - x)
-    if rows > 0 and columns > 0:
-        mask[y : y + rows, x : x + columns] = one.mask[:rows, :columns]
-        colors[:, y : y + rows, x : x + columns] = one.picture[:, :rows, :columns]
-    return mask, colors
+def _pixels(start: float, end: float) -> slice:
+    """Those whose centres lie from `start` to before `end`."""
+    first = max(math.ceil(start - 0.5), 0)
+    return slice(first, max(math.ceil(end - 0.5), first))
 
 
-def _stays(visible: Tensor, whole: Tensor, least: LeastVisible) -> bool:
-    """Whether enough of a pasted object is to be seen."""
-    if not bool(visible.any()):
-        return False
-    box = boxes_of_masks(visible[None])[0]
-    enough = float(visible.sum()) >= least.share * float(whole)
-    return enough and float((box[2:] - box[:2]).min()) >= least.side
+def _shape(extent: tuple[slice, slice]) -> tuple[int, int]:
+    rows, columns = extent
+    return rows.stop - rows.start, columns.stop - columns.start
 
 
-def _filled_boxes(boxes: Tensor, size: tuple[int, ...]) -> Tensor:
-    """(N, H, W) bool, pixels whose centres lie in each box."""
-    height, width = size
-    x = torch.arange(width, device=boxes.device) + 0.5
-    y = torch.arange(height, device=boxes.device) + 0.5
-    columns = (x >= boxes[:, :1]) & (x < boxes[:, 2:3])  # (N, W)
-    rows = (y >= boxes[:, 1:2]) & (y < boxes[:, 3:])  # (N, H)
-    return rows[:, :, None] & columns[:, None, :]
+def _window(piece: CutOut) -> tuple[slice, slice]:
+    """Rows and columns of its picture that a piece fills."""
+    (x, y), (height, width) = piece.corner, piece.mask.shape
+    return slice(y, y + height), slice(x, x + width)
 
 
-def _within(boxes: Tensor, limits: Tensor) -> Tensor:
-    """Boxes cut to their old ones, whose corners may lie between pixels."""
-    return torch.cat(
-        [
-            torch.maximum(boxes[:, :2], limits[:, :2]),
-            torch.minimum(boxes[:, 2:], limits[:, 2:]),
-        ],
-        dim=-1,
-    )
-
-
-def _reaches_ends(filled: Tensor, paste: Tensor) -> Tensor:
-    """(N, 2) whether the paste covers part of the first or last column, or row, of each box."""
-    covered = filled & paste
-    ends = []
-    for axis in (1, 2):  # columns are found by looking along rows, and the other way round
-        occupied, hit = filled.any(dim=axis), covered.any(dim=axis)  # (N, n)
-        first = occupied & ~torch.nn.functional.pad(occupied, (1, 0))[:, :-1]
-        last = occupied & ~torch.nn.functional.pad(occupied, (0, 1))[:, 1:]
-        ends.append(((first | last) & hit).any(dim=1))
-    return torch.stack(ends, dim=-1)
-
-
-def _with_pasted(targets: Targets, masks: Tensor, labels: Tensor) -> Targets:
-    """Adds pasted objects behind the others; the others' masks stay what they were."""
-    count = len(masks)
-    others = targets.masks
-    if others is None:
-        others = masks.new_zeros((len(targets), *masks.shape[1:]))
-    pasted_boxes = boxes_of_masks(masks).to(targets.boxes.dtype)
-    return Targets(
-        boxes=torch.cat([targets.boxes, pasted_boxes]),
-        labels=torch.cat([targets.labels, labels.to(targets.labels.dtype)]),
-        tight=torch.cat([targets.tight, targets.tight.new_ones((count, 2))]),
-        masks=torch.cat([others, masks]),
-        trusted=torch.cat([targets.trusted, targets.trusted.new_ones(count)]),
-    )
+def _with_masks(
+    others: Tensor | None,
+    num_others: int,
+    pieces: Sequence[CutOut],
+    size: tuple[int, int],
+    device: torch.device,
+) -> Tensor:
+    """Masks of objects (N, H, W), empty where there are none, and behind them those of pieces."""
+    masks = torch.zeros((num_others + len(pieces), *size), dtype=torch.bool, device=device)
+    if others is not None:
+        masks[:num_others] = others
+    for mask, one in zip(masks[num_others:], pieces, strict=True):
+        mask[_window(one)] = one.to(device).mask
+    return masks

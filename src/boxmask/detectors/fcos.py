@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from boxmask.detectors.focal_loss import focal_class_loss
@@ -155,13 +157,46 @@ def _points_last(maps: Tensor) -> Tensor:
 
 def positive_pairs(grid: PointGrid, boxes: Tensor, settings: FCOSSettings) -> Tensor:
     """Which points may explain which boxes, before ties are settled: (P, N) bool."""
-    radius = grid.strides * settings.center_radius
+    every = torch.arange(len(grid.points), device=boxes.device)[:, None]
+    return _may_explain(grid, every, boxes, settings)
+
+
+def _may_explain(
+    grid: PointGrid, position: Tensor, boxes: Tensor, settings: FCOSSettings
+) -> Tensor:
+    """Whether each box (N, 4) is in reach of points (..., N), or (..., 1): (..., N) bool."""
+    points, levels = grid.points[position], grid.levels[position]
     smallest, largest = (
-        constants(ends, boxes.device)[grid.levels] for ends in zip(*SIZE_RANGES, strict=True)
+        constants(ends, boxes.device)[levels] for ends in zip(*SIZE_RANGES, strict=True)
     )
-    farthest = encode_ltrb(grid.points[:, None], boxes[None]).amax(dim=-1)  # (P, N)
-    fits = (farthest > smallest[:, None]) & (farthest <= largest[:, None])  # (P, N)
-    return fits & in_center_region(grid.points, boxes, radius)
+    farthest = encode_ltrb(points, boxes).amax(dim=-1)
+    fits = (farthest > smallest) & (farthest <= largest)
+    radius = grid.strides[position] * settings.center_radius
+    return fits & in_center_region(points, boxes, radius)
+
+
+def _pairs_near_centers(
+    grid: PointGrid, boxes: Tensor, settings: FCOSSettings
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`positive_pairs` of boxes on the CPU as a list: point and box of each pair.
+
+    Only the few cells around each box's centre are looked at, on each level.
+    """
+    side = torch.arange(math.ceil(2 * settings.center_radius) + 2)  # cells along x or y, and one
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    found = []
+    before = 0
+    for (height, width), stride in zip(grid.sizes, grid.level_strides, strict=True):
+        low = torch.maximum(centers - settings.center_radius * stride, boxes[:, :2])
+        first = (low / stride - 0.5).floor().long()  # (N, 2) the last cell that is too low
+        x, y = first[:, 0] + side[:, None], (first[:, 1] + side[:, None])[:, None]  # (S, N)
+        exists = (x >= 0) & (x < width) & (y >= 0) & (y < height)  # (S, S, N)
+        position = torch.where(exists, before + y * width + x, before)
+        pairs = exists & _may_explain(grid, position, boxes, settings)
+        found.append((position[pairs].numpy(), pairs.nonzero()[:, -1].numpy()))
+        before += height * width
+    position, index = map(np.concatenate, zip(*found, strict=True))
+    return position, index
 
 
 def point_targets(
@@ -183,20 +218,18 @@ def point_targets(
     Source: FCOS (TPAMI 2021), centre sampling with radius 1.5.
     """
     device, grid, targets = grid.points.device, grid.host, [one.host for one in targets]
-    owners = grid.levels.new_full((len(targets), len(grid.points)), -1)  # (B, P)
-    offset = 0
-    for image, target in enumerate(targets):
-        if len(target):
-            areas = (target.boxes[:, 2:] - target.boxes[:, :2]).prod(dim=-1)  # (N,)
-            pairs = positive_pairs(grid, target.boxes, settings)
-            area, owner = torch.where(pairs, areas, torch.inf).min(dim=-1)  # (P,)
-            owners[image] = torch.where(area.isfinite(), owner + offset, -1)
-        offset += len(target)
-    image_index, position = (owners >= 0).nonzero(as_tuple=True)
-    instance_index = owners[image_index, position]
-    labels = torch.full_like(owners, -1)
+    boxes = torch.cat([one.boxes for one in targets])  # (N, 4)
+    num_points, num_boxes = len(grid.points), len(boxes)
+    point, index = _pairs_near_centers(grid, boxes, settings)
+    images = np.repeat(np.arange(len(targets)), [len(one) for one in targets])  # (N,)
+    point = images[index] * num_points + point  # among those of all images
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=-1).numpy()
+    order = np.lexsort((index, areas[index], point))  # the smallest box of a point comes first
+    firsts = order[np.diff(point[order], prepend=-1) > 0]
+    instance_index = torch.from_numpy(index[firsts])
+    image_index, position = map(torch.from_numpy, np.divmod(point[firsts], num_points))
+    labels = instance_index.new_full((len(targets), num_points), -1)
     labels[image_index, position] = torch.cat([t.labels for t in targets])[instance_index]
-    boxes = torch.cat([t.boxes for t in targets])
     tight = torch.cat([t.tight for t in targets])
     ltrb = encode_ltrb(grid.points[position], boxes[instance_index])
     return PointTargets(
@@ -207,7 +240,7 @@ def point_targets(
         ltrb=send(ltrb / grid.strides[position, None], device),
         centerness=send(centerness(ltrb), device),
         tight=send(tight[instance_index], device),
-        counts=tuple(torch.bincount(instance_index, minlength=offset).tolist()),
+        counts=tuple(torch.bincount(instance_index, minlength=num_boxes).tolist()),
     )
 
 

@@ -50,7 +50,7 @@ def best_of_each_object(
         lot = torch.rand(len(image_of)) + ~pointed  # those without points are last
         share = torch.where(_rank_within(image_of, lot) < per_image, share, 0)
     share = torch.minimum(share, of_object)
-    owners = torch.arange(len(share)).repeat_interleave(share)  # (K,)
+    owners = numbered(share.tolist(), host)  # (K,)
     rank = _rank_within(instance_index, -scores)
     place = instance_index * per_image + rank
     last = len(share) * per_image

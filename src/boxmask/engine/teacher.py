@@ -36,8 +36,7 @@ class MovingAverage(nn.Module, Generic[Model]):
         mine: list[Tensor] = list(self.model.parameters())
         theirs = [parameter.detach() for parameter in model.parameters()]
         torch._foreach_lerp_(mine, theirs, 1 - decay)
-        for own, other in zip(self.model.buffers(), model.buffers(), strict=True):
-            own.copy_(other)
+        torch._foreach_copy_(list(self.model.buffers()), list(model.buffers()))
         self.updates += 1
 
     def get_extra_state(self) -> int:

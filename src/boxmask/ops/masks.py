@@ -1,7 +1,9 @@
 """Masks and boxes, aligned upsampling, pasting at picture size."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -112,6 +114,17 @@ def boxes_of_masks(masks: Tensor) -> Tensor:
     x1, x2 = _extent(columns)
     y1, y2 = _extent(rows)
     return torch.stack([x1, y1, x2, y2], dim=-1).float()
+
+
+def extent_of_mask(mask: NDArray[np.bool_]) -> tuple[slice, slice] | None:
+    """Rows and columns from the first to the last True of an (h, w) mask; None for an empty one.
+
+    For single masks on the host, where `boxes_of_masks` takes several times longer.
+    """
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:

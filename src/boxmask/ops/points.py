@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -47,15 +48,33 @@ def map_points(size: tuple[int, int], stride: float, device: torch.device) -> Te
 def point_grid(
     sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device
 ) -> PointGrid:
-    """The points of all levels, from the (height, width) and the stride of each."""
+    """The points of all levels, from the (height, width) and the stride of each.
+
+    Sizes come back, so some grids are kept: never change one in place.
+    """
+    make = _point_grid if torch.compiler.is_compiling() else _kept_point_grid
+    return make(tuple(sizes), tuple(strides), device)
+
+
+@lru_cache(maxsize=16)
+def _kept_point_grid(
+    sizes: tuple[tuple[int, int], ...], strides: tuple[int, ...], device: torch.device
+) -> PointGrid:
+    with torch.inference_mode(False):
+        return _point_grid(sizes, strides, device)
+
+
+def _point_grid(
+    sizes: tuple[tuple[int, int], ...], strides: tuple[int, ...], device: torch.device
+) -> PointGrid:
     counts = [height * width for height, width in sizes]
     lengths = [torch.full((n,), s, device=device) for n, s in zip(counts, strides, strict=True)]
     return PointGrid(
         points=torch.cat([map_points(s, t, device) for s, t in zip(sizes, strides, strict=True)]),
         strides=torch.cat(lengths),
         levels=numbered(counts, device),
-        sizes=tuple(sizes),
-        level_strides=tuple(strides),
+        sizes=sizes,
+        level_strides=strides,
     )
 
 
@@ -63,17 +82,17 @@ def in_center_region(points: Tensor, boxes: Tensor, radius: Tensor) -> Tensor:
     """Whether each point lies near the centre of each box, and inside it.
 
     Args:
-        points: (P, 2) x, y in pixels.
+        points: (..., N, 2) x, y in pixels; N may be 1, for the same points for each box.
         boxes: (N, 4) in pixels.
-        radius: (P,) half the side, in pixels, of the square around a box's centre.
+        radius: (..., N) half the side, in pixels, of the square around a box's centre.
 
     Returns:
-        (P, N) bool: strictly inside both the square and the box.
+        (..., N) bool: strictly inside both the square and the box.
 
     Source: centre sampling of the FCOS journal version (TPAMI 2021).
     """
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2  # (N, 2)
-    low = torch.maximum(centers - radius[:, None, None], boxes[:, :2])  # (P, N, 2)
-    high = torch.minimum(centers + radius[:, None, None], boxes[:, 2:])
-    inside = (points[:, None] > low) & (points[:, None] < high)
+    low = torch.maximum(centers - radius[..., None], boxes[:, :2])  # (..., N, 2)
+    high = torch.minimum(centers + radius[..., None], boxes[:, 2:])
+    inside = (points > low) & (points < high)
     return inside.all(dim=-1)

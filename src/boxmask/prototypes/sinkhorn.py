@@ -97,7 +97,7 @@ def _scaled(shares: Tensor, mass: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     of_prototype = torch.ones_like(mass)
     for _ in range(steps):
         columns = (shares.mT @ of_pixel[..., None])[..., 0]
-        of_prototype = mass / columns.clamp(min=TINY)
+        of_prototype = mass / columns.clamp_(min=TINY)
         rows = (shares @ of_prototype[..., None])[..., 0]
-        of_pixel = 1 / rows.clamp(min=TINY)
+        of_pixel = rows.clamp_(min=TINY).reciprocal()
     return of_pixel, of_prototype

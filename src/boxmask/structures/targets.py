@@ -68,7 +68,7 @@ class Targets:
         device = self.boxes.device
         chosen = self._each(lambda values: values[send(keep, device)])
         if keep.device.type == "cpu" and self._host is not None:
-            chosen._remember(self._host.select(keep))
+            chosen.remember(self._host.select(keep))
         return chosen
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Targets:
@@ -77,14 +77,15 @@ class Targets:
             lambda values: send(values, device) if non_blocking else values.to(device)
         )
         if self.boxes.device.type == "cpu":
-            copy._remember(self)
+            copy.remember(self)
         return copy
 
     def pin_memory(self) -> Targets:
         """A copy in page-locked memory, from which a GPU takes it without a wait."""
         return self._each(lambda values: values.pin_memory())
 
-    def _remember(self, host: Targets) -> None:
+    def remember(self, host: Targets) -> None:
+        """Takes note of the same targets on the CPU, which `host` gives back."""
         if self.boxes.device.type != "cpu":
             object.__setattr__(self, "_host", host)
 
