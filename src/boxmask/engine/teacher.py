@@ -1,7 +1,8 @@
 """Moving-average copy of a model."""
 
 import copy
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +34,9 @@ class MovingAverage(nn.Module, Generic[Model]):
     def update(self, model: nn.Module) -> None:
         """Moves every weight towards the model's; buffers are copied."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        mine: list[Tensor] = list(self.model.parameters())
-        theirs = [parameter.detach() for parameter in model.parameters()]
+        (mine, my_buffers), (theirs, buffers) = _tensors_of(self.model), _tensors_of(model)
         torch._foreach_lerp_(mine, theirs, 1 - decay)
-        torch._foreach_copy_(list(self.model.buffers()), list(model.buffers()))
+        torch._foreach_copy_(my_buffers, buffers)
         self.updates += 1
 
     def get_extra_state(self) -> int:
@@ -54,3 +54,23 @@ class MovingAverage(nn.Module, Generic[Model]):
     def forward(self, *args: Tensor) -> object:
         """The averaged model's outputs."""
         return self.model(*args)
+
+
+_PLACES: WeakKeyDictionary[nn.Module, list[Any]] = WeakKeyDictionary()
+
+
+def _tensors_of(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Parameters and buffers, each once.
+
+    A walk over all modules takes the host longer than the step of the average. Where their tensors
+    are kept is looked up once; a move to another device puts new ones into the same places.
+    """
+    if model not in _PLACES:
+        _PLACES[model] = [(one._parameters, one._buffers) for one in model.modules()]
+    parameters, buffers = (
+        list(dict.fromkeys(tensor for place in places for tensor in place.values()))
+        for places in zip(*_PLACES[model], strict=True)
+    )
+    return [one for one in parameters if one is not None], [
+        one for one in buffers if one is not None
+    ]
