@@ -55,6 +55,25 @@ def test_absent_classes_and_prototypes_without_pixels_do_not_move():
     assert torch.equal(bank.vectors[1, 1], one[1]) or torch.equal(bank.vectors[1, 0], one[0])
 
 
+def test_first_prototypes_are_looked_for_only_while_some_class_has_none(monkeypatch):
+    looked, start = [], PrototypeBank._start
+    monkeypatch.setattr(
+        PrototypeBank, "_start", lambda bank, *args: (looked.append(1), start(bank, *args))
+    )
+    bank, empty = make(num_classes=2), make(num_classes=2)
+    bank.update(pixels(torch.randn(10, 4), [0] * 10, 2))
+    bank.update(pixels(torch.randn(10, 4), [0] * 5 + [1] * 5, 2))
+    assert bank.seen.all()
+    assert len(looked) == 2
+    for _ in range(2):
+        bank.update(pixels(torch.randn(10, 4), [0] * 5 + [1] * 5, 2))
+    assert len(looked) == 2
+    bank.load_state_dict(empty.state_dict())
+    bank.update(pixels(torch.randn(10, 4), [0] * 5 + [1] * 5, 2))
+    assert len(looked) == 3
+    torch.testing.assert_close(bank.vectors.norm(dim=-1), torch.ones(2, 2))
+
+
 def test_order_of_pixels_does_not_matter():
     rows, labels = torch.randn(60, 4), torch.randint(0, 3, (60,))
     order = torch.randperm(60)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from boxmask import ranks
 from boxmask.prototypes.sinkhorn import sinkhorn
-from boxmask.waitless import send
+from boxmask.waitless import Fetched, send
 
 NO_PIXEL = 2.0  # larger than every hash
 # Where nobody looks whether the assignment is done. Of pixels and prototypes that are spread over
@@ -109,6 +109,9 @@ class PrototypeBank(nn.Module):
         shape = (num_classes, settings.per_class, channels)
         self.register_buffer("vectors", torch.zeros(shape))
         self.register_buffer("updates", torch.zeros(num_classes))
+        self._started: set[int] = set()  # classes that the host knows to be seen
+        self._told: Fetched | None = None  # of them, on its way to the host
+        self.register_load_state_dict_post_hook(_forget_started)
 
     @property
     def seen(self) -> Tensor:
@@ -145,12 +148,15 @@ class PrototypeBank(nn.Module):
             return
         device = self.updates.device
         classes = send(torch.tensor(pixels.classes), device)  # (G,)
-        self._start(classes, pixels)
+        if not self._all_started(pixels.classes):
+            self._start(classes, pixels)
         assignment = self._assign(classes, pixels)  # (G, N) prototype, -1 where no pixel
         numbers = torch.arange(self.settings.per_class, device=device)
         chosen = (assignment[..., None] == numbers).to(pixels.averaged.dtype)  # (G, N, L)
         centroids = F.normalize(chosen.transpose(1, 2) @ pixels.averaged, dim=-1)  # (G, L, D)
         self._move(classes, centroids, chosen.sum(dim=1), pixels)
+        if len(self._started) < len(self.updates):
+            self._told = Fetched(self.seen)
 
     def _assign(self, classes: Tensor, pixels: ClassPixels) -> Tensor:
         settings, by = self.settings, pixels.assigned_by
@@ -190,6 +196,13 @@ class PrototypeBank(nn.Module):
         )
         return replace(together, num_images=num_images[every])
 
+    def _all_started(self, classes: Sequence[int]) -> bool:
+        """Whether all of the classes are known to be seen: the host learns it a step later."""
+        if self._told is not None:
+            self._started.update(self._told.get()[0].nonzero()[:, 0].tolist())
+            self._told = None
+        return self._started.issuperset(classes)
+
     def _start(self, classes: Tensor, pixels: ClassPixels) -> None:
         """Gives unseen classes pixels of their own, each far from those chosen before."""
         by, valid = pixels.assigned_by, pixels.valid
@@ -215,6 +228,12 @@ class PrototypeBank(nn.Module):
         moved = F.normalize(momentum * old + (1 - momentum) * centroids, dim=-1)
         self.vectors[classes] = torch.where((counts > 0)[..., None], moved, old)
         self.updates[classes] = updates + images * pixels.valid.any(dim=1)
+
+
+def _forget_started(bank: PrototypeBank, _: object) -> None:
+    """After other prototypes were loaded, which may be of fewer classes."""
+    bank._started.clear()
+    bank._told = None
 
 
 def content_hash(rows: Tensor) -> Tensor:

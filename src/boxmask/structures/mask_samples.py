@@ -106,8 +106,13 @@ class MaskSamples:
         """Cells inside each box along x, (K, w) bool, and along y, (K, h) bool.
 
         A cell is inside when its centre is. A box that misses every centre (thinner than a cell)
-        gets the one cell nearest to its middle, so that no object is without a target.
+        gets the one cell nearest to its middle, so that no object is without a target. Never
+        change them.
         """
+        return self._box_sides
+
+    @cached_property
+    def _box_sides(self) -> tuple[Tensor, Tensor]:
         x, y = self.cell_centers()
         return (
             centers_inside(x, self.boxes[:, 0], self.boxes[:, 2]),
