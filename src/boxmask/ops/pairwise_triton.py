@@ -20,6 +20,8 @@ from boxmask.ops.fused import launch
 
 HIGH, WIDE = 8, 64  # cells of a tile
 WARPS = 4
+SIZES = ("height", "width", "down", "across")
+"""What kernels are not compiled anew for: a run has pictures of many sizes."""
 
 
 def fused_sum(
@@ -50,7 +52,8 @@ class _FusedSum(torch.autograd.Function):
         logits, inside = logits.contiguous(), inside.contiguous().view(torch.uint8)
         edges = logits.new_empty((batch, height, width), dtype=torch.int32)
         tiles = inside.new_empty((samples, down, across))
-        sums = logits.new_zeros((2, max(tiles.numel(), 1)))
+        # Both rows begin at a multiple of 16 bytes: Triton compiles anew for those that do not.
+        sums = logits.new_zeros((2, 4 * max(triton.cdiv(tiles.numel(), 4), 1)))
         sizes = {"height": height, "width": width, "down": down, "across": across}
         sizes |= {"HIGH": high, "WIDE": wide, "num_warps": WARPS}
         given = (logits, edges, inside, image_index.contiguous(), tiles)
@@ -91,7 +94,7 @@ def _tile(height, width, down, across, HIGH: tl.constexpr, WIDE: tl.constexpr):
     return sample, tile_row, tile_column, row, column, (row < height) & (column < width)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _note_tiles(
     inside,  # (K, h, w), 0 or 1
     tiles,  # (K, down, across), written: whether any cell of a tile is inside
@@ -125,7 +128,7 @@ def _steps(index, DILATION: tl.constexpr):
     return (place // 3 - 1) * DILATION, (place % 3 - 1) * DILATION
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _pack_edges(
     similar,  # (B, 8, h, w), 0 or 1
     edges,  # (B, h, w), written: bits of the edges to eight neighbours, and of those back
@@ -170,7 +173,7 @@ def _edge(bits, counts, inside, cell, width, index, DILATION: tl.constexpr):
     return other, (away | back) != 0, away * counts + back * counts_there
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _sums(
     logits,  # (K, h, w)
     edges,  # (B, h, w), see `_pack_edges`
@@ -212,7 +215,7 @@ def _sigmoid(value):
     return tl.where(value >= 0, 1.0, small) / (1.0 + small)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _gradient(
     logits, edges, inside, image_index, tiles,  # as above
     scale,  # what the sum's gradient is
