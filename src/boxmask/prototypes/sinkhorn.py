@@ -107,7 +107,7 @@ def _scaled(shares: Tensor, mass: Tensor, steps: int) -> tuple[Tensor, Tensor]:
 def _scaled_arrays(shares: Any, mass: Any, steps: int) -> tuple[Any, Any]:
     """Of numpy or of torch, with as few operators as can be: there is little to each of them."""
     columns, mass = shares.swapaxes(1, 2), mass[..., None]
-    of_pixel = (shares[..., :1] * 0) + 1
+    of_pixel, of_prototype = shares[..., :1] * 0 + 1, mass
     for _ in range(steps):
         of_prototype = mass / (columns @ of_pixel).clip(TINY)
         of_pixel = (shares @ of_prototype).clip(TINY) ** -1
