@@ -159,8 +159,8 @@ def _share_alike(
     """
     side = known.rows.shape[1]
     with torch.autocast(weights.device.type, enabled=False):  # half precision mixes up colours
-        alike = _gaussians(*(_colors_and_places(cells, reach) for cells in (asked, known)))
-        count = torch.bmm(alike, weights[..., None])[..., 0]
+        first, second = (_colors_and_places(cells, reach) for cells in (asked, known))
+        count = _sum_of_gaussians(first, second, weights)
         near_y, near_x = (
             _gaussians(*(places[..., None] / reach[:, None, None] for places in pair))
             for pair in ((asked.rows, known.rows), (asked.columns, known.columns))
@@ -174,6 +174,15 @@ def _colors_and_places(cells: _Cells, reach: Tensor) -> Tensor:
     places = torch.broadcast_tensors(cells.rows[:, :, None], cells.columns[:, None, :])
     places = torch.stack(places, dim=-1).flatten(1, 2) / reach[:, None, None]
     return torch.cat([cells.colors, places], dim=-1)
+
+
+def _sum_of_gaussians(asked: Tensor, known: Tensor, weights: Tensor) -> Tensor:
+    """Weights (N, b) of those known, (N, b, 5), as far as they are like those asked: (N, a)."""
+    if weights.device.type == "cpu":
+        from boxmask.ops.color_model_cpu import weighted_gaussians  # numba takes a while to import
+
+        return weighted_gaussians(asked, known, weights)
+    return torch.bmm(_gaussians(asked, known), weights[..., None])[..., 0]
 
 
 def _gaussians(first: Tensor, second: Tensor) -> Tensor:

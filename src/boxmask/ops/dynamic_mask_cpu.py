@@ -8,7 +8,7 @@ them into vector instructions. Compiled code is kept on disk: only the first use
 
 import itertools
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,34 +19,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from boxmask.ops.compiled import OPTIONS, compiled
 from boxmask.ops.threads import do_all
 
 HIDDEN = 8  # channels between the layers, as published
 ROWS = 19  # inputs of the first layer: up to 16 mask features, x, y, and 1
 BLOCK = 256  # cells that are looked at together
-# Sums may be taken in any order, but a NaN stays a NaN: training looks for them.
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
 _ZERO = np.float32(0)
 
 Array = NDArray[np.float32]
 
 
-_OPTIONS = {"nogil": True, "fastmath": _FAST}
 # Parts are written into their callers. As functions of their own they would be compiled twice,
 # alone and with a caller that is kept on disk, and the two may differ in the last bits of sums.
-_part = njit(inline="always", **_OPTIONS)
+_part = njit(inline="always", **OPTIONS)
 _2D, _3D = float32[:, ::1], float32[:, :, ::1]
 _LAYERS = (_3D, _3D, _3D, _2D, _2D)  # w1, w2, w3, b2, b3
-
-
-@lru_cache
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """One of the two kernels, compiled; kept on disk where there is a folder to write to."""
-    signature = _SIGNATURES[function]
-    try:
-        return njit(signature, cache=True, **_OPTIONS)(function)
-    except RuntimeError:
-        return njit(signature, **_OPTIONS)(function)
 
 
 class FusedThreeLayers(torch.autograd.Function):
@@ -148,10 +136,10 @@ def _run(
         layers: w1, w2, w3, b2, b3 of all K objects.
         others: the kernel's further arguments, one tuple a share.
     """
-    compiled = _compiled(kernel)
+    work = compiled(kernel, _SIGNATURES[kernel])
     do_all(
         [
-            partial(compiled, blocks[image].numpy(), _of_objects(layers, part), *more)
+            partial(work, blocks[image].numpy(), _of_objects(layers, part), *more)
             for (image, part), more in zip(shares, others, strict=True)
         ]
     )
