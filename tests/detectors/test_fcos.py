@@ -10,8 +10,10 @@ from boxmask.detectors.fcos import (
     FCOSHead,
     FCOSSettings,
     PointOutputs,
+    _pairs_near_centers,
     detection_losses,
     point_targets,
+    positive_pairs,
 )
 from boxmask.ops.points import point_grid
 from boxmask.structures import Targets
@@ -83,6 +85,16 @@ def test_equals_a_loop_over_points(images):
             row += 1
         offset += len(boxes)
     assert row == len(found.position)
+
+
+@given(boxes_of_image, st.sampled_from([0.7, 1.0, 1.5, 2.5]), st.sampled_from([0.0, 0.25, 4.0]))
+def test_no_point_is_missed_near_the_centers(corners, radius, shift):
+    """The few cells that are looked at, against all of them; boxes may leave the picture."""
+    grid, settings = grid_of(192, 256), FCOSSettings(center_radius=radius)
+    boxes = torch.tensor([(x, y, x + w, y + h) for x, y, w, h in corners]).reshape(-1, 4) + shift
+    position, index = _pairs_near_centers(grid, boxes, settings)
+    found = sorted(zip(position.tolist(), index.tolist(), strict=True))
+    assert found == [tuple(one) for one in positive_pairs(grid, boxes, settings).nonzero().tolist()]
 
 
 def test_target_of_a_known_point():
