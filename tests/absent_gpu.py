@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import boxmask
+from boxmask.ops.points import _kept_point_grid
 from boxmask.waitless import constants
 
 PACKAGE = Path(boxmask.__file__).parent
@@ -158,12 +159,18 @@ ANSWERS: dict[str, Callable[..., Any]] = {
 @contextlib.contextmanager
 def absent_gpu() -> Iterator[AbsentGPU]:
     """Within it, `cuda` is a device that computes nothing."""
-    constants.cache_clear()
+    _forget_tensors()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), AbsentGPU() as gpu:
             yield gpu
     finally:
-        constants.cache_clear()  # those made within have no values
+        _forget_tensors()  # those made within have no values
+
+
+def _forget_tensors() -> None:
+    """All that the package keeps by device."""
+    constants.cache_clear()
+    _kept_point_grid.cache_clear()
 
 
 def move(module: nn.Module, device: torch.device) -> None:

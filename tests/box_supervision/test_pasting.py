@@ -14,7 +14,9 @@ from boxmask.box_supervision.pasting import (
     LeastVisible,
     covered_originals,
     paste_objects,
+    sent_with_pieces,
     visible_pieces,
+    with_pieces,
 )
 from boxmask.ops.masks import boxes_of_masks
 from boxmask.structures import Targets
@@ -107,6 +109,16 @@ def test_what_is_left_equals_a_look_at_every_pixel(corners, seed):
     assert kept == [index for index, _, _ in expected]
     assert left.boxes.tolist() == [list(box) for _, box, _ in expected]
     assert left.tight.tolist() == [list(tight) for _, _, tight in expected]
+
+
+def test_what_is_sent_is_what_the_host_has():
+    size, device = (20, 24), torch.device("cpu")
+    pieces = visible_pieces([block(2, 2, 10, 10), block(6, 2, 10, 10)], size, LEAST)
+    found = with_pieces(boxes_only((0, 0, 9, 9), (15, 10, 24, 20)), pieces, size, LEAST)
+    sent = sent_with_pieces(found, pieces, device)
+    for name in ("boxes", "labels", "tight", "trusted", "masks"):
+        assert torch.equal(getattr(sent, name), getattr(found, name))
+    assert found.masks.flatten(1).sum(dim=1).tolist()[:-2] == [0] * (len(found) - 2)
 
 
 def test_visible_pieces_are_no_larger_than_what_is_seen():

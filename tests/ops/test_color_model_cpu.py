@@ -23,7 +23,7 @@ def test_equals_the_definition(count, spread, threads):
     finally:
         torch.set_num_threads(before)
     expected = by_definition(asked, known, weights)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-15)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=2e-14)
 
 
 def test_far_apart_without_weight_and_without_objects():
@@ -40,5 +40,5 @@ def test_parts_of_larger_tensors():
         weighted_gaussians(asked, known[:, :4], weights).double(),
         by_definition(asked, known[:, :4], weights),
         rtol=1e-5,
-        atol=1e-15,
+        atol=2e-14,
     )

@@ -24,7 +24,7 @@ class _WithNorm(nn.Conv2d):
         (norm,) = self.norm_behind
         assert norm.running_mean is not None
         assert norm.running_var is not None
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
             shift = norm.bias - norm.running_mean * scale
         self.register_buffer("norm_scale", scale[:, None, None, None], persistent=False)
@@ -75,8 +75,9 @@ _NORMS: dict[type, type] = {nn.BatchNorm2d: _DoneNorm, BatchNormAct2d: _DoneNorm
 def fold_frozen_norms(body: nn.Module) -> int:
     """Folds norms that do not learn into the convolutions whose output they take.
 
-    Names and values of weights stay as they are. A body that takes a convolution's output also
-    without its norm is left as it is.
+    Names and values of weights stay as they are. What a norm does is found once, and again where
+    the body, or a model that it is a part of, loads other weights: change them in no other way. A
+    body that takes a convolution's output also without its norm is left as it is.
 
     Args:
         body: takes (B, 3, H, W) images; its batch norms are in evaluation mode and do not learn.

@@ -44,7 +44,7 @@ class CuttingOut:
         batch: the pictures, and N objects in all.
         masks: (N, h, w) bool, in cells of a whole number of pixels.
         scores: (N, h, w) in 0..1, how sure each cell is.
-        wanted: (N,) bool, the objects to cut out.
+        wanted: (N,) bool, the objects to cut out; none of a picture into which some were pasted.
     """
 
     def __init__(self, batch: Batch, masks: Tensor, scores: Tensor, wanted: Tensor) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from boxmask.box_supervision.cut_out import CutOut
 from boxmask.ops.masks import extent_of_mask
 from boxmask.structures import Targets
+from boxmask.waitless import send
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +173,7 @@ def covered_originals(targets: Targets, paste: Tensor, least: LeastVisible) -> T
         )
         seen = max(left, x1), max(top, y1), min(right, x2), min(bottom, y2)
         keep[index] = min(seen[2] - seen[0], seen[3] - seen[1]) >= least.side
-        boxes[index] = torch.tensor(seen)
+        boxes[index] = boxes.new_tensor(seen)
         tight[index, 0] &= not covered[:, [0, -1]].any()
         tight[index, 1] &= not covered[[0, -1]].any()
     masks = None if targets.masks is None else targets.masks & ~paste
@@ -208,5 +209,5 @@ def _with_masks(
     if others is not None:
         masks[:num_others] = others
     for mask, one in zip(masks[num_others:], pieces, strict=True):
-        mask[_window(one)] = one.to(device).mask
+        mask[_window(one)] = send(one.mask, device)
     return masks

@@ -36,7 +36,8 @@ class MovingAverage(nn.Module, Generic[Model]):
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         (mine, my_buffers), (theirs, buffers) = _tensors_of(self.model), _tensors_of(model)
         torch._foreach_lerp_(mine, theirs, 1 - decay)
-        torch._foreach_copy_(my_buffers, buffers)
+        if buffers:
+            torch._foreach_copy_(my_buffers, buffers)
         self.updates += 1
 
     def get_extra_state(self) -> int:
@@ -60,10 +61,11 @@ _PLACES: WeakKeyDictionary[nn.Module, list[Any]] = WeakKeyDictionary()
 
 
 def _tensors_of(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Parameters and buffers, each once.
+    """Parameters and buffers, no tensor twice.
 
     A walk over all modules takes the host longer than the step of the average. Where their tensors
-    are kept is looked up once; a move to another device puts new ones into the same places.
+    are kept is looked up once: a move to another device puts new ones into the same places, but a
+    module that joins the model later is not seen.
     """
     if model not in _PLACES:
         _PLACES[model] = [(one._parameters, one._buffers) for one in model.modules()]

@@ -22,12 +22,12 @@ Array = NDArray[np.float32]
 def weighted_gaussians(asked: Tensor, known: Tensor, weights: Tensor) -> Tensor:
     """Sum of weights, each times exp(-distance^2 / 2) of its vector from the one that asks.
 
-    Exponentials are right to 1e-5 of their value, and to 1e-17 where they are that small.
+    Exponentials are right to 1e-5 of their value, or to 2e-14.
 
     Args:
         asked: (N, a, 5) float32 on the CPU.
         known: (N, b, 5).
-        weights: (N, b) 0 or more; vectors without weight cost nothing.
+        weights: (N, b) 0 or more; vectors without weight are skipped.
 
     Returns:
         (N, a), no graph.

@@ -8,7 +8,10 @@ from numba import njit
 
 # Sums may be taken in any order, but a NaN stays a NaN: training looks for them.
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
-"""What all our loops are compiled with; they leave Python while they run."""
+"""What all our loops are compiled with; they leave Python while they run.
+
+Code that numba keeps on disk does not know of these: delete it after a change (`*.nbc`, `*.nbi`).
+"""
 
 
 @lru_cache

@@ -39,7 +39,7 @@ def sinkhorn(
         max_iterations: stop after so many in any case.
 
     Returns:
-        (G, N, L): rows of existing pixels sum to 1, others are 0.
+        (G, N, L): rows of existing pixels sum to 1, others are 0. No graph.
 
     Raises:
         ValueError: If shapes do not fit or `epsilon` is not positive.

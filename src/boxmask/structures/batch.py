@@ -70,7 +70,10 @@ class Batch:
 
     @property
     def host(self) -> Batch:
-        """The same on the CPU; without a wait for the device where it came from there."""
+        """The same on the CPU; without a wait for the device where it came from there.
+
+        What came from there shows pictures as they were read, without what was pasted since.
+        """
         if self.images.device.type == "cpu":
             return self
         return self.to("cpu") if self._host is None else self._host
