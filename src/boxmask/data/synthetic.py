@@ -17,6 +17,7 @@ from PIL import Image
 from boxmask.data.masks import encode_mask
 from boxmask.data.outlines import CLASS_NAMES, OUTLINES, outline_coverage
 from boxmask.data.textures import SLOW_TEXTURES, TEXTURES, Array, draw_surface
+from boxmask.ops.masks import extent_of_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,10 +162,12 @@ def _write_split(
 
 def _mask_fields(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """The box, area and RLE of an (H, W) mask as COCO writes them."""
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    x1, y1 = int(columns[0]), int(rows[0])
+    extent = extent_of_mask(mask)
+    assert extent is not None  # objects that nobody sees are left out
+    rows, columns = extent
+    x, y = columns.start, rows.start
     return {
-        "bbox": [x1, y1, int(columns[-1]) + 1 - x1, int(rows[-1]) + 1 - y1],
+        "bbox": [x, y, columns.stop - x, rows.stop - y],
         "area": int(mask.sum()),
         "segmentation": encode_mask(mask),
     }

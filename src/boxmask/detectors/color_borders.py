@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from boxmask.data.box_pixels import Place, pixels_of_box, scores_in_box
 from boxmask.ops.guided_filter_cpu import explained_by_colors_cpu, guided_filter_cpu
+from boxmask.ops.masks import extent_of_mask
 
 RADIUS = 2
 """Mask cells from the middle to the side of the windows in which borders are drawn."""
@@ -116,13 +117,14 @@ def detected_mask(
         Its pixels in rows and columns of the picture as it was; None where it is empty, hides in
         its colours, or is as fine as the input already.
     """
-    x, y = (np.flatnonzero((scores > 0.5).any(axis=axis)) for axis in (0, 1))
+    extent = extent_of_mask(scores > 0.5)
     size = (frame[2:] - frame[:2]) / np.array(scores.shape[::-1], dtype=np.float32)  # of a cell
     cell = min(2 ** int(np.log2(max(size.min(), 1))), LARGEST_CELL)
-    if len(x) == 0 or cell == 1:
+    if extent is None or cell == 1:
         return None
+    y, x = extent
     height, width = picture.shape[:2]
-    first, last = np.array([x[0], y[0]]), np.array([x[-1], y[-1]]) + 1
+    first, last = np.array([x.start, y.start]), np.array([x.stop, y.stop])
     across = float(((last - first) * size).min())
     corners = np.concatenate([frame[:2] + first * size - cell, frame[:2] + last * size + cell])
     box = corners.clip(0, [width, height, width, height])

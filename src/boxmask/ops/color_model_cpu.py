@@ -1,6 +1,5 @@
 """Sums of Gaussians on a CPU, compiled by numba: pairs are looked at, and never written down."""
 
-import itertools
 from functools import partial
 
 import numpy as np
@@ -10,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from boxmask.ops.compiled import compiled
-from boxmask.ops.threads import do_all
+from boxmask.ops.threads import do_all, even_parts
 
 LENGTH = 5  # numbers of a vector: colours and places
-SMALLEST = np.float32(-40)  # exponents below it count as this
+LEAST_POWER = np.float32(-40)  # exponents below it count as this
 _SIGNATURE = void(float32[:, :, ::1], float32[:, :, ::1], float32[:, ::1], float32[:, ::1])
 
 Array = NDArray[np.float32]
@@ -34,18 +33,16 @@ def weighted_gaussians(asked: Tensor, known: Tensor, weights: Tensor) -> Tensor:
     """
     found = asked.new_empty(asked.shape[:2])
     given = [one.detach().contiguous() for one in (asked, known.mT, weights, found)]
-    threads = max(min(torch.get_num_threads(), len(asked)), 1)
-    edges = [len(asked) * part // threads for part in range(threads + 1)]
-    parts = [slice(start, stop) for start, stop in itertools.pairwise(edges)]
-    work = compiled(_add_up, _SIGNATURE)
+    parts = even_parts(len(asked), torch.get_num_threads())
+    work = compiled(_sum_up, _SIGNATURE)
     do_all([partial(work, *(one[part].numpy() for one in given)) for part in parts])
     return given[-1]
 
 
-def _add_up(asked: Array, known: Array, weights: Array, found: Array) -> None:
+def _sum_up(asked: Array, known: Array, weights: Array, found: Array) -> None:
     """Fills found (n, a) from asked (n, a, 5), known (n, 5, b) and weights (n, b)."""
     one, half = np.float32(1), np.float32(-0.5)
-    least, root = SMALLEST, np.float32(1 / 64)
+    least, root = LEAST_POWER, np.float32(1 / 64)
     near = np.empty((LENGTH, known.shape[2]), np.float32)
     weight = np.empty(known.shape[2], np.float32)
     for row in range(len(asked)):

@@ -6,7 +6,6 @@ it anew. Blocks have a fixed length and the inner loops fixed bounds, so that th
 them into vector instructions. Compiled code is kept on disk: only the first use waits for it.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from boxmask.ops.compiled import OPTIONS, compiled
-from boxmask.ops.threads import do_all
+from boxmask.ops.threads import do_all, even_parts
 
 HIDDEN = 8  # channels between the layers, as published
 ROWS = 19  # inputs of the first layer: up to 16 mask features, x, y, and 1
@@ -112,9 +111,9 @@ def _shares(counts: Sequence[int], threads: int) -> list[tuple[int, slice]]:
     """Images and runs of their objects, none empty: up to `threads` for each image."""
     shares, first = [], 0
     for image, count in enumerate(counts):
-        edges = [first + count * part // threads for part in range(threads + 1)]
         shares += [
-            (image, slice(start, stop)) for start, stop in itertools.pairwise(edges) if stop > start
+            (image, slice(first + part.start, first + part.stop))
+            for part in even_parts(count, threads)
         ]
         first += count
     return shares

@@ -1,6 +1,7 @@
 """Work for several threads, on the very threads that torch's own operators run on."""
 
 import ctypes
+import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,12 @@ RUNTIMES = ("libgomp", "libomp", "libiomp5")
 """Names that libraries of OpenMP begin with: GCC's, LLVM's and Intel's."""
 
 _ON_EACH = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+def even_parts(count: int, parts: int) -> list[slice]:
+    """0 to `count` cut into `parts` runs of nearly one length; empty ones are left out."""
+    edges = [count * part // parts for part in range(parts + 1)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(edges) if stop > start]
 
 
 def do_all(works: Sequence[Work]) -> None:

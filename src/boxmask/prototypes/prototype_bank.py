@@ -109,9 +109,9 @@ class PrototypeBank(nn.Module):
         shape = (num_classes, settings.per_class, channels)
         self.register_buffer("vectors", torch.zeros(shape))
         self.register_buffer("updates", torch.zeros(num_classes))
-        self._started: set[int] = set()  # classes that the host knows to be seen
-        self._told: Fetched | None = None  # of them, on its way to the host
-        self.register_load_state_dict_post_hook(_forget_started)
+        self._known: set[int] = set()  # classes that the host knows to be seen
+        self._fetched: Fetched | None = None  # `seen`, on its way to the host
+        self.register_load_state_dict_post_hook(_forget_known)
 
     @property
     def seen(self) -> Tensor:
@@ -148,15 +148,15 @@ class PrototypeBank(nn.Module):
             return
         device = self.updates.device
         classes = send(torch.tensor(pixels.classes), device)  # (G,)
-        if not self._all_started(pixels.classes):
+        if not self._all_known(pixels.classes):
             self._start(classes, pixels)
         assignment = self._assign(classes, pixels)  # (G, N) prototype, -1 where no pixel
         numbers = torch.arange(self.settings.per_class, device=device)
         chosen = (assignment[..., None] == numbers).to(pixels.averaged.dtype)  # (G, N, L)
         centroids = F.normalize(chosen.transpose(1, 2) @ pixels.averaged, dim=-1)  # (G, L, D)
         self._move(classes, centroids, chosen.sum(dim=1), pixels)
-        if len(self._started) < len(self.updates):
-            self._told = Fetched(self.seen)
+        if len(self._known) < len(self.updates):
+            self._fetched = Fetched(self.seen)
 
     def _assign(self, classes: Tensor, pixels: ClassPixels) -> Tensor:
         settings, by = self.settings, pixels.assigned_by
@@ -196,12 +196,12 @@ class PrototypeBank(nn.Module):
         )
         return replace(together, num_images=num_images[every])
 
-    def _all_started(self, classes: Sequence[int]) -> bool:
-        """Whether all of the classes are known to be seen: the host learns it a step later."""
-        if self._told is not None:
-            self._started.update(self._told.get()[0].nonzero()[:, 0].tolist())
-            self._told = None
-        return self._started.issuperset(classes)
+    def _all_known(self, classes: Sequence[int]) -> bool:
+        """Whether the host knows all of the classes to be seen; it learns it a step later."""
+        if self._fetched is not None:
+            self._known.update(self._fetched.get()[0].nonzero()[:, 0].tolist())
+            self._fetched = None
+        return self._known.issuperset(classes)
 
     def _start(self, classes: Tensor, pixels: ClassPixels) -> None:
         """Gives unseen classes pixels of their own, each far from those chosen before."""
@@ -230,10 +230,10 @@ class PrototypeBank(nn.Module):
         self.updates[classes] = updates + images * pixels.valid.any(dim=1)
 
 
-def _forget_started(bank: PrototypeBank, _: object) -> None:
+def _forget_known(bank: PrototypeBank, _: object) -> None:
     """After other prototypes were loaded, which may be of fewer classes."""
-    bank._started.clear()
-    bank._told = None
+    bank._known.clear()
+    bank._fetched = None
 
 
 def content_hash(rows: Tensor) -> Tensor:
