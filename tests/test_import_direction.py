@@ -9,7 +9,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "boxmask"
 
 # From the bottom to the top; parts of one layer do not see each other.
 LAYERS = (
-    {"ranks", "waitless", "errors"},
+    {"ranks", "waitless", "errors", "freed_memory"},
     {"structures"},
     {"ops"},
     {"prototypes"},
@@ -80,7 +80,11 @@ def parts_imported(statement, parts):
 
 def seen_from(part):
     """All parts that a part may import."""
-    special = {ROOT: {"api", "errors"}, "__main__": {"cli"}, "visualization": DRAWING_SEES}
+    special = {
+        ROOT: {"api", "errors"},
+        "__main__": {"cli", "freed_memory"},
+        "visualization": DRAWING_SEES,
+    }
     if part in special:
         return special[part]
     below = {other for other, level in LEVEL.items() if level < LEVEL[part]}

@@ -225,3 +225,22 @@ def test_padded_pairs_of_image_and_class_change_nothing(monkeypatch):
     assert torch.equal(found.claimed, expected.claimed)
     torch.testing.assert_close(found.semantic, expected.semantic)
     assert expected.claimed.any()
+
+
+def test_cosines_of_foreground_and_background_object_by_object():
+    loss, context = build(calibrated=False), context_for(BATCH)
+    loss(context)
+    loss.update(context)
+    correction = loss.correct(context)
+    cosines, labels = correction.semantic, correction.labels
+    sums, counts = torch.zeros(2, 2), torch.zeros(2, 2)
+    for index, label in enumerate(labels.tolist()):
+        of_image = correction.image_index == correction.image_index[index]
+        outside = ~correction.inside[of_image].any(dim=0)
+        sure = (correction.instance[index] > 0.7) & correction.inside[index]
+        for kind, cells in enumerate((sure, outside)):
+            sums[label, kind] += cosines[index][cells].sum()
+            counts[label, kind] += cells.sum()
+    assert counts[0].min() > 0
+    torch.testing.assert_close(correction.cosine_sums, sums)
+    assert torch.equal(correction.cosine_counts, counts)

@@ -41,8 +41,9 @@ def test_a_class_without_cells_of_both_kinds_stays_as_it_is(counts):
 
 def test_sums_by_hand():
     levels = CosineLevels(3)
-    cosines = torch.tensor([[[0.5, 0.25]], [[0.1, -0.2]], [[1.0, 0.0]]])
-    cells = torch.tensor([[[[1, 0]], [[0, 1]]], [[[0, 0]], [[1, 1]]], [[[1, 1]], [[0, 0]]]]) > 0
-    sums, counts = levels.sums_of(cosines, cells, torch.tensor([0, 2, 0]))
-    torch.testing.assert_close(sums, torch.tensor([[1.5, 0.25], [0.0, 0.0], [0.0, -0.1]]))
-    assert counts.tolist() == [[3, 1], [0, 0], [0, 2]]
+    cosines = torch.tensor([[[0.5, 0.25]], [[0.1, -0.2]], [[1.0, 0.0]], [[9.0, 9.0]]])
+    cells = torch.tensor([[[1, 0]], [[0, 1]], [[1, 1]], [[1, 1]]]) > 0
+    labels, times = torch.tensor([0, 2, 0, 1]), torch.tensor([1, 3, 2, 0])
+    sums, counts = levels.sums_of(cosines, cells, labels, times)
+    torch.testing.assert_close(sums, torch.tensor([2.5, 0.0, -0.6]))
+    assert counts.tolist() == [5, 0, 3]

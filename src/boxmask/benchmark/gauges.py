@@ -1,6 +1,5 @@
 """Clock and scales of the speed benchmark: seconds and memory of one call."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from boxmask.freed_memory import give_back_memory
 
 MEBI = 2**20
 QUEUED = 20  # products that a GPU has to do before a call that is timed, some 20 to 40 ms
@@ -101,15 +102,6 @@ def largest_gigabytes() -> float | None:
         return None
     lines = dict(line.split(":", 1) for line in file.read_text(encoding="utf-8").splitlines())
     return int(lines["VmHWM"].split()[0]) * 1024 / 1e9
-
-
-def give_back_memory() -> None:
-    """Gives freed memory back to the system, where its C library can."""
-    import ctypes
-
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim is not None:
-        trim(0)
 
 
 def resident_bytes() -> int | None:

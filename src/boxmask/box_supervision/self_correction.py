@@ -13,8 +13,9 @@ from torch import Tensor
 from boxmask.ops.boxes import paired_iou
 from boxmask.ops.color_model import scores_by_colors
 from boxmask.ops.groups import shares_within
-from boxmask.ops.guided_filter import color_guide, explained_by_colors, guided_filter
+from boxmask.ops.guided_filter import color_guide, guided_filter
 from boxmask.ops.masks import sample_at_stride
+from boxmask.ops.order import value_at_rank
 from boxmask.structures import Batch
 
 NARROWEST = 4
@@ -43,7 +44,7 @@ class PseudoMaskSettings:
             objects narrower than four radii stay as they are. Paper and code: 0.
         refine_smoothness: epsilon of that filter, for colours in 0..1.
         refine_least: share of a border, at most 1, that colours must explain, see
-            `explained_by_colors`; the masks of other objects, which hide in colour, stay as they
+            `guided_filter`; the masks of other objects, which hide in colour, stay as they
             are.
         exclusive: a cell in several boxes of a class belongs to one object, see `ops/owners.py`.
             Paper and code let objects share cells.
@@ -217,8 +218,8 @@ def refine(
         smoothness=settings.refine_smoothness,
     )
     mask = ((fused > 0.5) & own).to(fused.dtype)
-    refined = guided_filter(mask, image_index, guide)
-    shown = explained_by_colors(mask, refined, image_index, guide) >= settings.refine_least
+    refined, explained = guided_filter(mask, image_index, guide)
+    shown = explained >= settings.refine_least
     boxes = torch.cat([one.boxes for one in batch.targets])
     across = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) / stride  # (N,) cells
     shown &= across >= NARROWEST * settings.refine_radius
@@ -245,10 +246,10 @@ def adaptive_thresholds(
     Source: published SIM code.
     """
     confident = ((instance > settings.confident) & inside).flatten(1).sum(dim=1)  # (N,)
-    values = (fused * inside).flatten(1).sort(dim=1, descending=True).values  # (N, h * w)
+    values = torch.where(inside, fused, 0.0).flatten(1)  # (N, h * w)
     rank = confident.clamp(max=values.shape[1] - 1)
-    threshold = values.gather(1, rank[:, None])[:, 0]
-    return threshold.clamp(settings.lowest_high, settings.highest_high)
+    threshold = value_at_rank(values, rank, settings.lowest_high)
+    return threshold.clamp(max=settings.highest_high)
 
 
 def pseudo_masks(
@@ -267,7 +268,7 @@ def pseudo_masks(
     foreground = (scores > high) & own
     background = ((scores < settings.low) | claimed) & inside
     if settings.open_share is not None:
-        background &= ~open_cells(scores * own, foreground, settings.open_share)
+        background &= ~open_cells(torch.where(own, scores, 0.0), foreground, settings.open_share)
     return PseudoMasks(foreground=foreground, certain=foreground | background, scores=scores)
 
 

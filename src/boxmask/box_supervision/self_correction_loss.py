@@ -167,15 +167,16 @@ class SelfCorrectionLoss(WeakLoss):
         pairs = pairs[: len(targets) * self.settings.num_classes]  # no more can differ
         instance, known, inside = self._instance_masks(teacher, len(labels))
         seen = self.bank.seen[labels]  # (N,)
-        semantic = cosines = self._cosines(teacher, pairs)[pair_of]
-        cells = torch.stack(
-            [(instance > settings.confident) & inside, outside[image_index]], dim=1
-        )  # (N, 2, h, w)
-        sums, counts = self.levels.sums_of(cosines, cells & seen[:, None, None, None], labels)
+        of_pairs = self._cosines(teacher, pairs)  # (G, h, w)
+        semantic = cosines = of_pairs[pair_of]
+        sure = (instance > settings.confident) & inside
+        sums, counts = self._cosine_sums(
+            (cosines, sure), (of_pairs, outside), pairs=pairs, pair_of=pair_of, seen=seen
+        )
         if self.settings.calibrated:
             semantic = cosines - self.levels.middle[labels][:, None, None]
         fused = fuse(semantic, instance, seen, settings)
-        claimed = self._claimed(instance * inside, pair_of, len(pairs))
+        claimed = self._claimed(torch.where(inside, instance, 0.0), pair_of, len(pairs))
         own = inside & ~claimed
         colored, scores = self._seen_in_color(fused, own, outside, image_index, context)
         return Correction(
@@ -255,6 +256,35 @@ class SelfCorrectionLoss(WeakLoss):
         inside = torch.zeros_like(instance, dtype=torch.bool)
         inside[index] = teacher.box_masks()
         return instance, known, inside
+
+    def _cosine_sums(
+        self,
+        objects: tuple[Tensor, Tensor],
+        background: tuple[Tensor, Tensor],
+        *,
+        pairs: Tensor,
+        pair_of: Tensor,
+        seen: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """(C, 2) sums of cosines over foreground and background, and (C, 2) numbers of cells.
+
+        Args:
+            objects: (N, h, w) cosines, and (N, h, w) bool, cells that are foreground.
+            background: (G, h, w) cosines, and (B, h, w) bool, cells outside all boxes. They are the
+                same for all objects of a pair, and count once for each.
+            pairs: (G,) image * classes + class.
+            pair_of: (N,) pair of each object.
+            seen: (N,) bool, objects that count.
+        """
+        image, label = pairs // self.settings.num_classes, pairs % self.settings.num_classes
+        times = torch.zeros_like(pairs).index_add_(0, pair_of, seen.to(pairs.dtype))
+        cosines, outside = background
+        both = (
+            self.levels.sums_of(*objects, label[pair_of], seen),
+            self.levels.sums_of(cosines, outside[image], label, times),
+        )
+        sums, counts = (torch.stack(kinds, dim=1) for kinds in zip(*both, strict=True))
+        return sums, counts
 
     def _claimed(self, scores: Tensor, group: Tensor, num_groups: int) -> Tensor:
         """(N, h, w) bool, cells that another object of the group (N,) owns."""

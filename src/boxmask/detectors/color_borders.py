@@ -18,7 +18,7 @@ SMOOTHNESS = 1e-4
 """Variance of colours, in 0..1 squared, below which such a window is plain."""
 
 LEAST_EXPLAINED = 0.2
-"""Share of a mask's border that colours must explain, see `explained_by_colors`."""
+"""Share of a mask's border that colours must explain, see `guided_filter`."""
 
 LARGE_SIDE = 256
 """Input pixels of a side of a box beyond which borders are drawn on blocks of pixels."""

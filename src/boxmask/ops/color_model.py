@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 COLOR_SPREAD = 5.0
@@ -113,7 +112,9 @@ def scores_by_colors(
     compared = of_object.mean(dim=1) > LEAST_PART  # (N,) both kinds of cells are there
     compared &= of_others.float().mean(dim=1) > LEAST_PART
     given = scores.clamp(LEAST_SCORE, 1 - LEAST_SCORE)
-    changed = torch.sigmoid(torch.logit(given) + _on_map(ratios, boxes, scores.shape[-2:]))
+    # sigmoid(logit(given) + ratio), with one exponential
+    raised = _on_map(ratios, boxes, scores.shape[-2:]).exp() * given
+    changed = raised / (raised + (1 - given))
     return torch.where(own & compared[:, None, None], changed.to(scores.dtype), scores)
 
 
@@ -204,15 +205,25 @@ def _times_among(asked: _Cells, known: _Cells) -> Tensor:
 
 def _on_map(values: Tensor, boxes: Tensor, size: torch.Size) -> Tensor:
     """Values (N, n, n) at even distances in boxes, interpolated at the cells: (N, h, w)."""
+    count, device = values.shape[1], values.device
     sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-3)
-    along = [
-        ((torch.arange(count, device=boxes.device) + 0.5 - boxes[:, axis, None]) * 2)
-        / sides[:, axis, None]
-        - 1
-        for axis, count in enumerate((size[1], size[0]))
-    ]
-    grid = torch.stack(torch.broadcast_tensors(along[0][:, None, :], along[1][:, :, None]), dim=-1)
-    found = F.grid_sample(
-        values[:, None], grid, mode="bilinear", padding_mode="border", align_corners=False
+    across, down = (
+        _linear(
+            (torch.arange(length, device=device) + 0.5 - boxes[:, axis, None])
+            * (count / sides[:, axis, None]),
+            count,
+        )
+        for axis, length in enumerate((size[1], size[0]))
     )
-    return found[:, 0]
+    with torch.autocast(device.type, enabled=False):
+        return down @ values.float() @ across.mT
+
+
+def _linear(places: Tensor, count: int) -> Tensor:
+    """Weights (N, l, n) of n values, at 0.5, 1.5 and so on, at places (N, l) between them.
+
+    Places before the first and behind the last take its value.
+    """
+    middles = torch.arange(count, device=places.device) + 0.5
+    inside = places.clamp(0.5, count - 0.5)[..., None]
+    return (1 - (inside - middles).abs()).clamp(min=0)

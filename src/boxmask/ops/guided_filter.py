@@ -1,22 +1,19 @@
 """Moves borders of masks to borders of colours: the guided filter, for many objects at once."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from boxmask.ops.masks import boxes_of_masks
-
 CELLS_TOGETHER = 2**20
 """Cells of whole maps that are filtered at the same time: bounds the memory of crowds."""
 
-SMALL_MAP = 10_000
-"""Cells of a map that a CPU filters faster with others than by itself where its mask is."""
-
 NO_BORDER = 1e-4
 """Mean of a mask in a window that is as good as 0; one less is as good as 1."""
+
+LEAST_ERROR = 1e-6
+"""Squared error of the filter without colours, summed up, below which it counts as this."""
 
 # Places of a symmetric 3 x 3 matrix in the order in which its six numbers are kept.
 PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
@@ -44,12 +41,10 @@ class ColorGuide:
     inverse: Tensor
     radius: int
 
-    def at(self, image_index: Tensor, rows: slice, columns: slice) -> "ColorGuide":
-        """The same cells of n pictures, (n,), one of which may be asked for more than once."""
+    def of(self, image_index: Tensor) -> "ColorGuide":
+        """The guide of n pictures, (n,), one of which may be asked for more than once."""
         maps = (self.colors, self.valid, self.scale, self.means, self.inverse)
-        colors, valid, scale, means, inverse = (
-            one[..., rows, columns][image_index] for one in maps
-        )
+        colors, valid, scale, means, inverse = (one[image_index] for one in maps)
         return ColorGuide(
             colors=colors,
             valid=valid,
@@ -58,19 +53,6 @@ class ColorGuide:
             inverse=inverse,
             radius=self.radius,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """Objects that are filtered together, and the cells where there is anything to filter."""
-
-    objects: slice
-    rows: slice
-    columns: slice
-
-    def of(self, maps: Tensor) -> Tensor:
-        """(N, h, w) to (n, rows, columns), a view."""
-        return maps[self.objects, self.rows, self.columns]
 
 
 def color_guide(colors: Tensor, valid: Tensor, *, radius: int, smoothness: float) -> ColorGuide:
@@ -112,7 +94,7 @@ def color_guide(colors: Tensor, valid: Tensor, *, radius: int, smoothness: float
     )
 
 
-def guided_filter(maps: Tensor, image_index: Tensor, guide: ColorGuide) -> Tensor:
+def guided_filter(maps: Tensor, image_index: Tensor, guide: ColorGuide) -> tuple[Tensor, Tensor]:
     """In each window, the map that is linear in colours and nearest to the given one; their mean.
 
     Where a mask's border runs beside a border of colours, it moves onto it; where colours say
@@ -124,92 +106,47 @@ def guided_filter(maps: Tensor, image_index: Tensor, guide: ColorGuide) -> Tenso
         guide: colours of the pictures.
 
     Returns:
-        (N, h, w) in 0..1; 0 in padding.
+        (N, h, w) in 0..1; 0 in padding. And (N,) at most 1, how much more of each mask's border
+        colours explain than a filter without colours keeps: 1 less the ratio of both filters'
+        squared errors in windows that hold a border. It is near 0 where an object has the colours
+        of what is around it.
 
-    Source: He, Sun and Tang, "Guided image filtering" (ECCV 2010; PAMI 2013), equations 19 to 21.
+    Source: He, Sun and Tang, "Guided image filtering" (ECCV 2010; PAMI 2013), equations 19 to 21;
+    what colours explain is ours.
     """
-    filtered = torch.zeros_like(maps)
-    for part in _parts(maps, guide.radius):
-        here = guide.at(image_index[part.objects], part.rows, part.columns)
-        part.of(filtered).copy_(_filtered(part.of(maps), here))
-    return filtered
-
-
-def explained_by_colors(
-    maps: Tensor, filtered: Tensor, image_index: Tensor, guide: ColorGuide
-) -> Tensor:
-    """How much more of each map's border colours explain than a filter without colours keeps.
-
-    Args:
-        maps: (N, h, w) 0 or 1.
-        filtered: (N, h, w) what `guided_filter` makes of them.
-        image_index: (N,) int64 picture of each map.
-        guide: colours of the pictures.
-
-    Returns:
-        (N,) at most 1: 1 less the ratio of both filters' squared errors in windows that hold a
-        border; near 0 where an object has the colours of what is around it.
-    """
-    explained = maps.new_ones(len(maps))
-    for part in _parts(maps, guide.radius):
-        here = guide.at(image_index[part.objects], part.rows, part.columns)
-        given = part.of(maps) * here.valid[:, 0]
-        near = _window_sum(given[:, None], guide.radius) * here.scale
-        smooth = (_window_sum(near, guide.radius) * here.scale)[:, 0]
-        at_border = (near[:, 0] > NO_BORDER) & (near[:, 0] < 1 - NO_BORDER)
-        kept, smoothed = (
-            ((one - given).square() * at_border).sum(dim=(1, 2))
-            for one in (part.of(filtered), smooth)
+    if maps.device.type == "cpu" and maps.dtype == torch.float32:
+        from boxmask.ops.guided_filter_compiled import (  # numba takes a while to import
+            guided_filter_compiled,
         )
-        explained[part.objects] = 1 - kept / smoothed.clamp(min=1e-6)
-    return explained
 
-
-def _parts(maps: Tensor, radius: int) -> Iterator[_Part]:
-    """What is looked at together.
-
-    Only cells within two radii of what is not 0 matter. A CPU looks at these alone in large maps;
-    on a GPU the host would have to wait for where they are.
-    """
-    large = maps.shape[-2] * maps.shape[-1] > SMALL_MAP
-    if large and maps.device.type == "cpu":
-        return _near_parts(maps, radius)
-    return _whole_parts(maps)
-
-
-def _whole_parts(maps: Tensor) -> Iterator[_Part]:
-    """As many whole maps as fit."""
-    height, width = maps.shape[-2:]
-    together = max(CELLS_TOGETHER // max(height * width, 1), 1)
+        return guided_filter_compiled(maps, image_index, guide)
+    filtered, explained = torch.zeros_like(maps), maps.new_ones(len(maps))
+    together = max(CELLS_TOGETHER // max(maps.shape[-2] * maps.shape[-1], 1), 1)
     for start in range(0, len(maps), together):
-        objects = slice(start, start + together)
-        yield _Part(objects=objects, rows=slice(None), columns=slice(None))
+        part = slice(start, start + together)
+        here = guide.of(image_index[part])
+        filtered[part], explained[part] = _filtered(maps[part], here)
+    return filtered, explained
 
 
-def _near_parts(maps: Tensor, radius: int) -> Iterator[_Part]:
-    """Each object by itself; none that is 0 everywhere."""
-    reach = 2 * radius
-    for index, (x1, y1, x2, y2) in enumerate(boxes_of_masks(maps != 0).int().tolist()):
-        if x2 > x1:
-            yield _Part(
-                objects=slice(index, index + 1),
-                rows=slice(max(y1 - reach, 0), y2 + reach),
-                columns=slice(max(x1 - reach, 0), x2 + reach),
-            )
-
-
-def _filtered(maps: Tensor, guide: ColorGuide) -> Tensor:
-    """(n, h, w), each with its own picture of the guide."""
+def _filtered(maps: Tensor, guide: ColorGuide) -> tuple[Tensor, Tensor]:
+    """(n, h, w) and (n,), each with its own picture of the guide."""
     given = maps[:, None] * guide.valid
     sums = _window_sum(torch.cat([guide.colors * given, given], dim=1), guide.radius)
     means = sums * guide.scale  # (n, 4, h, w) of colour times map, and of the map
-    covariance, mean = means[:, :3] - guide.means * means[:, 3:], means[:, 3]
+    covariance, near = means[:, :3] - guide.means * means[:, 3:], means[:, 3]
     inverse = guide.inverse.unbind(dim=1)
     rows = (torch.stack([inverse[_PLACE[a, b]] for b in range(3)], dim=1) for a in range(3))
     slopes = torch.stack([_dot(row, covariance) for row in rows], dim=1)
-    heights = mean - _dot(slopes, guide.means)
-    sums = _window_sum(torch.cat([slopes, heights[:, None]], dim=1), guide.radius) * guide.scale
-    return (_dot(sums[:, :3], guide.colors) + sums[:, 3]).clamp(0, 1)
+    heights = near - _dot(slopes, guide.means)
+    sums = _window_sum(torch.cat([slopes, heights[:, None], near[:, None]], dim=1), guide.radius)
+    sums = sums * guide.scale
+    found = (_dot(sums[:, :3], guide.colors) + sums[:, 3]).clamp(0, 1)
+    at_border = (near > NO_BORDER) & (near < 1 - NO_BORDER)
+    kept, smoothed = (
+        ((one - given[:, 0]).square() * at_border).sum(dim=(1, 2)) for one in (found, sums[:, 4])
+    )
+    return found, 1 - kept / smoothed.clamp(min=LEAST_ERROR)
 
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def _inverse_spread(planes: Sequence[Map], radius: int, smoothness: float) -> li
 
 
 def explained_by_colors_cpu(mask: Map, filtered: Map, *, radius: int) -> float:
-    """The same as `explained_by_colors` of one map, see there."""
+    """What colours explain of one map's border, see `guided_filter`."""
     near = _window_mean(mask, radius)
     smooth = _window_mean(near, radius)
     at_border = (near > NO_BORDER) & (near < 1 - NO_BORDER)

@@ -31,21 +31,24 @@ class CosineLevels(nn.Module):
         """(C,) cosine half-way between foreground and background; 0 for unseen classes."""
         return self.means.mean(dim=1)
 
-    def sums_of(self, cosines: Tensor, cells: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What `update` wants of the cells of N objects.
+    def sums_of(
+        self, cosines: Tensor, cells: Tensor, labels: Tensor, times: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What `update` wants of cells of one kind.
 
         Args:
-            cosines: (N, h, w) in -1..1.
-            cells: (N, 2, h, w) bool, those of foreground and of background.
-            labels: (N,) class of each.
+            cosines: (M, h, w) in -1..1.
+            cells: (M, h, w) bool.
+            labels: (M,) class of each map.
+            times: (M,) how often each map counts.
 
         Returns:
-            (C, 2) sums of cosines, and (C, 2) numbers of cells.
+            (C,) sums of cosines, and (C,) numbers of cells.
         """
-        sums = torch.zeros(self.means.shape, device=cosines.device)
+        sums = torch.zeros(len(self.means), device=cosines.device)
         counts = torch.zeros_like(sums)
-        sums.index_add_(0, labels, (cosines[:, None] * cells).sum(dim=(2, 3)))
-        counts.index_add_(0, labels, cells.sum(dim=(2, 3)).float())
+        sums.index_add_(0, labels, torch.where(cells, cosines, 0.0).sum(dim=(1, 2)) * times)
+        counts.index_add_(0, labels, (cells.flatten(1).sum(dim=1) * times).float())
         return sums, counts
 
     @torch.no_grad()
