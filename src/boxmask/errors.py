@@ -1,5 +1,8 @@
 """Errors that a user can mend: shown without a traceback, exit code 2."""
 
+from functools import partial
+from typing import Any
+
 
 class UserError(Exception):
     """Something the user gave cannot be used.
@@ -15,3 +18,7 @@ class UserError(Exception):
         self.where = where
         self.fix = fix
         super().__init__("\n".join(part for part in (what, where, fix) if part))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that another process can send it whole."""
+        return partial(type(self), where=self.where, fix=self.fix), (self.what,)

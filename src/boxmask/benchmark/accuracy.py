@@ -72,7 +72,7 @@ def measure(
         for method in settings.methods
     }
     runs = [run for group in groups.values() for run in group]
-    train_missing(runs, say=say, details=say, steps=steps)
+    train_missing(runs, say=say, details=say, steps=steps, jobs=settings.jobs)
     text = table([(*names, _found(group)) for names, group in groups.items()])
     settings.out.mkdir(parents=True, exist_ok=True)
     (settings.out / "table.md").write_text(text + "\n", encoding="utf-8")

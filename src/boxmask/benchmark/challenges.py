@@ -65,7 +65,7 @@ def measure(
     for condition in conditions(settings):
         draw_data(condition, settings)
     runs = [listed_run(run, settings) for run in challenge_runs(settings)]
-    train_missing(runs, say=say, details=_say_nothing, steps=steps)
+    train_missing(runs, say=say, details=_say_nothing, steps=steps, jobs=settings.jobs)
     return report(settings, say=say)
 
 

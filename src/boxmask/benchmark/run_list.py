@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from boxmask.api.train import TrainedRun, train
 from boxmask.api.val import val
 from boxmask.benchmark.gauges import forget_largest, largest_gigabytes
+from boxmask.benchmark.side_by_side import side_by_side
 from boxmask.engine.run_folder import RunFolder
 from boxmask.errors import UserError
 
@@ -81,15 +83,24 @@ def finished_metrics(run: ListedRun) -> Metrics | None:
 
 
 def train_missing(
-    runs: Sequence[ListedRun], *, say: Say, details: Say, steps: RunSteps | None = None
+    runs: Sequence[ListedRun],
+    *,
+    say: Say,
+    details: Say,
+    steps: RunSteps | None = None,
+    jobs: int = 1,
 ) -> None:
     """Trains all runs that are not finished, in their order.
 
     Args:
         runs: the list.
-        say: takes a line at the start, and one before and after each run.
-        details: takes every line of the runs themselves.
-        steps: how runs are trained and scored.
+        say: takes a line at the start, and lines about each run.
+        details: takes every line of the runs themselves, where they are trained in turn; else
+            their `train.log` has them.
+        steps: how runs are trained and scored; functions that other processes find if jobs is
+            more than 1.
+        jobs: how many are trained side by side, each in a process of its own with its share of
+            the cores.
 
     Raises:
         UserError: If a run was begun with other options, or cannot be trained; what is finished
@@ -98,17 +109,40 @@ def train_missing(
     steps = steps or RunSteps()
     missing = [run for run in runs if finished_metrics(run) is None]
     say(f"{len(missing)} of {len(runs)} runs are missing" if missing else "all runs are finished")
+    jobs = min(jobs, len(missing))
+    trained = _in_turn(missing, steps, say, details)
+    if jobs > 1:
+        trained = side_by_side(partial(_finish, steps=steps, details=_drop), missing, jobs)
     start = steps.clock()
-    for number, run in enumerate(missing, start=1):
-        say(f"\nrun {number} of {len(missing)}: {run.folder}")
-        metrics = _metrics(run, steps, details)
-        run.done.write_text(json.dumps(metrics, indent=2), encoding="utf-8")
-        if not run.keep_checkpoint:
-            RunFolder(root=run.folder).last.unlink(missing_ok=True)
+    for number, run in enumerate(trained, start=1):
+        if jobs > 1:
+            say(f"\n{number} of {len(missing)} is finished: {run.folder}")
         minutes = (steps.clock() - start) / number / 60
         left = minutes * (len(missing) - number)
         if left:
-            say(f"{minutes:.1f} minutes a run: about {left:.0f} minutes left")
+            say(f"{minutes:.1f} minutes a run: about {max(left, 1):.0f} minutes left")
+
+
+def _in_turn(
+    runs: Sequence[ListedRun], steps: RunSteps, say: Say, details: Say
+) -> Iterator[ListedRun]:
+    """Each run once it is finished."""
+    for number, run in enumerate(runs, start=1):
+        say(f"\nrun {number} of {len(runs)}: {run.folder}")
+        yield _finish(run, steps, details)
+
+
+def _finish(run: ListedRun, steps: RunSteps, details: Say) -> ListedRun:
+    """Trains and scores a run, and writes its numbers."""
+    metrics = _metrics(run, steps, details)
+    run.done.write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+    if not run.keep_checkpoint:
+        RunFolder(root=run.folder).last.unlink(missing_ok=True)
+    return run
+
+
+def _drop(line: str) -> None:
+    """Says nothing."""
 
 
 def _metrics(run: ListedRun, steps: RunSteps, details: Say) -> Metrics:

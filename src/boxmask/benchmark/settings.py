@@ -125,6 +125,7 @@ class AccuracySettings:
         epochs: Passes over the training pictures. Default: the recipe's.
         image_size: Short side in pixels. Default: the recipe's.
         batch: Pictures of one optimizer step. Default: the recipe's.
+        jobs: Runs that are trained side by side, each with its share of the cores.
         out: Folder of all runs; finished ones are not done again.
     """
 
@@ -134,9 +135,11 @@ class AccuracySettings:
     epochs: int | None = None
     image_size: int | None = None
     batch: int | None = None
+    jobs: int = 1
     out: Path = Path("runs/accuracy")
 
     def __post_init__(self) -> None:
+        _positive(self, "jobs")
         for name in ("methods", "models", "seeds"):
             _without_repeats(self, name)
             _at_least_one(name, getattr(self, name))
@@ -165,6 +168,7 @@ class ChallengeSettings:
         num_val: Pictures to score on, for each dial value.
         score: end: the last weights are scored once, which saves time. best: weights are scored
             now and then, and those of the best epoch, judged by boxes alone, count.
+        jobs: Runs that are trained side by side, each with its share of the cores.
         out: Folder of data, runs and results; finished runs are not done again.
     """
 
@@ -177,6 +181,7 @@ class ChallengeSettings:
     num_train: int = 60
     num_val: int = 30
     score: Literal["end", "best"] = "end"
+    jobs: int = 1
     out: Path = Path("runs/challenges")
 
     def __post_init__(self) -> None:
@@ -187,9 +192,7 @@ class ChallengeSettings:
             for value in getattr(self, name):
                 if not 0 <= value <= 1:
                     raise UserError(f"{name}: expected 0 to 1, got {value:g}")
-        for name in ("epochs", "num_train", "num_val"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        _positive(self, "epochs", "num_train", "num_val", "jobs")
         known = [variant.name for variant in VARIANTS]
         for name in self.variants:
             if name not in known:
@@ -339,6 +342,12 @@ class SpeedSettings:
 
 def _without_repeats(settings: object, name: str) -> None:
     object.__setattr__(settings, name, tuple(dict.fromkeys(getattr(settings, name))))
+
+
+def _positive(settings: object, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise UserError(f"{name}: expected at least 1, got {getattr(settings, name)}")
 
 
 def _at_least_one(name: str, values: tuple[object, ...]) -> None:
