@@ -1,6 +1,7 @@
 """Runs for tests, by functions that other processes find."""
 
 import os
+import signal
 import time
 
 import torch
@@ -34,3 +35,29 @@ def listed(folder, *options):
         ListedRun(folder=folder / f"run{n}", data=folder / "data", options=one)
         for n, one in enumerate(options)
     ]
+
+
+class SlowToArrive:
+    """Takes two seconds until another process has it; touches `begun` as it starts to."""
+
+    def __init__(self, begun):
+        self.begun = begun
+
+    def __reduce__(self):
+        return _arrive, (self.begun,)
+
+
+def _arrive(begun):
+    begun.touch()
+    time.sleep(2)
+    return SlowToArrive(begun)
+
+
+def touch_beside(given):
+    """Shows that the work was done."""
+    (given.begun.parent / "done.json").touch()
+
+
+def die(_):
+    """As the system ends a process when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -44,6 +44,6 @@ def faults_and_bytes(*, keep):
 def test_freed_blocks_are_used_again_and_can_be_given_back():
     faults, left = faults_and_bytes(keep=False)
     kept_faults, kept_left = faults_and_bytes(keep=True)
-    assert faults > 10_000  # each page of each turn
     assert kept_faults < 100
+    assert faults > 5 * kept_faults
     assert kept_left < left + 40e6

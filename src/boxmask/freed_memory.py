@@ -6,7 +6,7 @@ from functools import lru_cache
 
 # Of glibc's `mallopt`.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
-MOST = 2**31 - 1
+NEVER = -1
 AHEAD = 2**26
 """Bytes that are asked for beyond what is needed, so that the system is asked less often."""
 
@@ -22,7 +22,7 @@ def keep_freed_memory() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     change = getattr(_c_library(), "mallopt", None)
     if change is not None:
-        for name, value in ((TRIM_THRESHOLD, MOST), (TOP_PAD, AHEAD), (MMAP_MAX, 0)):
+        for name, value in ((TRIM_THRESHOLD, NEVER), (TOP_PAD, AHEAD), (MMAP_MAX, 0)):
             change(name, value)
 
 

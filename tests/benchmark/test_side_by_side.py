@@ -5,14 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from boxmask.benchmark.run_list import finished_metrics, train_missing
-from boxmask.benchmark.side_by_side import shares_of_cores
+from boxmask.benchmark.side_by_side import shares_of_cores, side_by_side
 from boxmask.errors import UserError
-from runs_side_by_side import STEPS, listed
+from runs_side_by_side import STEPS, die, listed
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -26,7 +27,8 @@ def test_two_runs_at_a_time_in_processes_with_their_own_cores(tmp_path):
     assert os.getpid() not in {one["process"] for one in found}
     shares = shares_of_cores(2)
     assert {one["threads"] for one in found} <= {len(share) for share in shares}
-    assert {one["cores"] for one in found[:2]} == {sum(share) for share in shares}
+    if hasattr(os, "sched_setaffinity"):
+        assert {one["cores"] for one in found[:2]} == {sum(share) for share in shares}
     assert said[0] == "3 of 3 runs are missing"
     assert [line.split(":")[0].strip() for line in said if "is finished" in line] == [
         f"{number} of 3 is finished" for number in (1, 2, 3)
@@ -56,33 +58,60 @@ def nobody_is_left(group):
     return False
 
 
+IN_RUNS = """
+    runs = listed(folder, *[{"seconds": 300}] * 3)
+    train_missing(runs, say=print, details=print, steps=STEPS, jobs=2)
+"""
+ON_THE_WAY = """
+    given = [SlowToArrive(folder / f"run{n}" / "begun") for n in range(2)]
+    for one in given:
+        one.begun.parent.mkdir()
+    list(side_by_side(touch_beside, given, 2))
+"""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of terminals are sent otherwise")
-def test_ctrl_c_stops_all_processes(tmp_path):
-    code = f"""
+@pytest.mark.parametrize(
+    ("code", "sent"),
+    [(IN_RUNS, signal.SIGINT), (ON_THE_WAY, signal.SIGINT), (IN_RUNS, signal.SIGKILL)],
+    ids=["Ctrl+C in runs", "Ctrl+C before them", "the first process is killed"],
+)
+def test_no_process_is_left(tmp_path, code, sent):
+    script = tmp_path / "script.py"
+    head = f"""
 import sys
 sys.path.insert(0, {str(TESTS)!r})
 from pathlib import Path
 from boxmask.benchmark.run_list import train_missing
-from runs_side_by_side import STEPS, listed
+from boxmask.benchmark.side_by_side import side_by_side
+from runs_side_by_side import STEPS, SlowToArrive, listed, touch_beside
 if __name__ == "__main__":
-    runs = listed(Path({str(tmp_path)!r}), *[{{"seconds": 300}}] * 3)
-    train_missing(runs, say=print, details=print, steps=STEPS, jobs=2)
+    folder = Path({str(tmp_path)!r})
 """
-    script = tmp_path / "script.py"
-    script.write_text(code, encoding="utf-8")
+    script.write_text(head + code, encoding="utf-8")
     with subprocess.Popen(
         [sys.executable, script], start_new_session=True, stderr=subprocess.PIPE, text=True
     ) as process:
-        stop = time.monotonic() + 60
-        while len(list(tmp_path.glob("*/begun"))) < 2 and time.monotonic() < stop:
-            time.sleep(0.05)
-        time.sleep(0.2)
-        os.killpg(process.pid, signal.SIGINT)
-        _, complaint = process.communicate(timeout=60)
-    assert "KeyboardInterrupt" in complaint
+        try:
+            stop = time.monotonic() + 60
+            while len(list(tmp_path.glob("*/begun"))) < 2 and time.monotonic() < stop:
+                time.sleep(0.05)
+            (os.killpg if sent == signal.SIGINT else os.kill)(process.pid, sent)
+            _, complaint = process.communicate(timeout=60)
+            assert nobody_is_left(process.pid)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode != 0
+    assert sent == signal.SIGKILL or "KeyboardInterrupt" in complaint
     assert not list(tmp_path.glob("*/done.json"))
-    assert nobody_is_left(process.pid)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are ended otherwise")
+def test_a_process_that_the_system_ends_is_told_in_words():
+    with pytest.raises(UserError, match="memory ran out") as caught:
+        list(side_by_side(die, [1, 2], 2))
+    assert "--jobs" in caught.value.fix
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3, 50])

@@ -224,23 +224,31 @@ def test_padded_pairs_of_image_and_class_change_nothing(monkeypatch):
     assert torch.equal(found.masks.certain, expected.masks.certain)
     assert torch.equal(found.claimed, expected.claimed)
     torch.testing.assert_close(found.semantic, expected.semantic)
+    torch.testing.assert_close(found.cosine_sums, expected.cosine_sums)
+    assert torch.equal(found.cosine_counts, expected.cosine_counts)
     assert expected.claimed.any()
 
 
 def test_cosines_of_foreground_and_background_object_by_object():
-    loss, context = build(calibrated=False), context_for(BATCH)
-    loss(context)
-    loss.update(context)
-    correction = loss.correct(context)
-    cosines, labels = correction.semantic, correction.labels
-    sums, counts = torch.zeros(2, 2), torch.zeros(2, 2)
-    for index, label in enumerate(labels.tolist()):
-        of_image = correction.image_index == correction.image_index[index]
-        outside = ~correction.inside[of_image].any(dim=0)
-        sure = (correction.instance[index] > 0.7) & correction.inside[index]
-        for kind, cells in enumerate((sure, outside)):
-            sums[label, kind] += cosines[index][cells].sum()
-            counts[label, kind] += cells.sum()
-    assert counts[0].min() > 0
-    torch.testing.assert_close(correction.cosine_sums, sums)
-    assert torch.equal(correction.cosine_counts, counts)
+    """Two classes, of which one has no prototypes yet: its objects do not count."""
+    labels = torch.tensor([1, 1, 0])
+    first, second = BATCH.targets
+    targets = (replace(first, labels=labels[:1]), replace(second, labels=labels[1:]))
+    context = context_for(replace(BATCH, targets=targets))
+    teacher = replace(context.teacher, labels=labels)
+    loss = build(calibrated=False)
+    loss.bank.vectors.normal_()
+    for seen in ([0, 1], [1, 1]):
+        loss.bank.updates.copy_(torch.tensor(seen))
+        correction = loss.correct(replace(context, teacher=teacher))
+        sums, counts = torch.zeros(2, 2), torch.zeros(2, 2)
+        for index, label in enumerate(labels.tolist()):
+            of_image = correction.image_index == correction.image_index[index]
+            outside = ~correction.inside[of_image].any(dim=0)
+            sure = (correction.instance[index] > 0.7) & correction.inside[index]
+            for kind, cells in enumerate((sure, outside)):
+                sums[label, kind] += correction.semantic[index][cells].sum() * seen[label]
+                counts[label, kind] += cells.sum() * seen[label]
+        assert counts[1].min() > 0
+        torch.testing.assert_close(correction.cosine_sums, sums)
+        assert torch.equal(correction.cosine_counts, counts)

@@ -109,7 +109,7 @@ def train_missing(
     steps = steps or RunSteps()
     missing = [run for run in runs if finished_metrics(run) is None]
     say(f"{len(missing)} of {len(runs)} runs are missing" if missing else "all runs are finished")
-    jobs = min(jobs, len(missing))
+    jobs = max(min(jobs, len(missing)), 1)
     trained = _in_turn(missing, steps, say, details)
     if jobs > 1:
         trained = side_by_side(partial(_finish, steps=steps, details=_drop), missing, jobs)
@@ -117,8 +117,9 @@ def train_missing(
     for number, run in enumerate(trained, start=1):
         if jobs > 1:
             say(f"\n{number} of {len(missing)} is finished: {run.folder}")
-        minutes = (steps.clock() - start) / number / 60
-        left = minutes * (len(missing) - number)
+        # jobs - 1 others are on their way.
+        minutes = (steps.clock() - start) * jobs / (number + jobs - 1) / 60
+        left = minutes * (len(missing) - number) / jobs
         if left:
             say(f"{minutes:.1f} minutes a run: about {max(left, 1):.0f} minutes left")
 

@@ -10,7 +10,8 @@ from numba import njit
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
 """What all our loops are compiled with; they leave Python while they run.
 
-Code that numba keeps on disk does not know of these: delete it after a change (`*.nbc`, `*.nbi`).
+Code that numba keeps on disk knows of changes in its own file alone, and not of these: delete it
+after a change (`*.nbc`, `*.nbi`). What loops need from other files is handed to them.
 """
 
 

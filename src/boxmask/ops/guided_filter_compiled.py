@@ -16,7 +16,7 @@ from boxmask.ops.threads import do_all, even_parts
 
 _4D, _3D = float32[:, :, :, ::1], float32[:, :, ::1]
 _GUIDE = UniTuple(_4D, 5)  # colors, valid, scale, means, inverse
-_SIGNATURE = void(_3D, int64[::1], _GUIDE, int64, _3D, float32[::1])
+_SIGNATURE = void(_3D, int64[::1], _GUIDE, int64, float32, float32, _3D, float32[::1])
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 Array = NDArray[np.float32]
@@ -31,7 +31,7 @@ def guided_filter_compiled(
 
     Cells further than two radii from all that is not 0 stay 0 and are not looked at.
     """
-    filtered, explained = torch.zeros_like(maps), maps.new_ones(len(maps))
+    filtered, explained = torch.zeros(maps.shape), torch.ones(len(maps))
     of_colors = (guide.colors, guide.valid, guide.scale, guide.means, guide.inverse)
     of_colors = tuple(one.contiguous().numpy() for one in of_colors)
     work = compiled(_filter, _SIGNATURE)
@@ -43,6 +43,8 @@ def guided_filter_compiled(
                 *(one[part].numpy() for one in given),
                 of_colors,
                 guide.radius,
+                NO_BORDER,
+                LEAST_ERROR,
                 *(one[part].numpy() for one in (filtered, explained)),
             )
             for part in even_parts(len(maps), torch.get_num_threads())
@@ -56,6 +58,8 @@ def _filter(
     image_index: NDArray[np.int64],
     guide: tuple[Array, ...],
     radius: int,
+    no_border: float,
+    least_error: float,
     filtered: Array,
     explained: Array,
 ) -> None:
@@ -108,11 +112,11 @@ def _filter(
                 found += sums[1, y, x] * color[1, v, u] + sums[2, y, x] * color[2, v, u]
                 found = min(max(found * scale[0, v, u], _ZERO), _ONE)
                 filtered[index, v, u] = found
-                if NO_BORDER < near[0, y, x] < 1 - NO_BORDER:
+                if no_border < near[0, y, x] < _ONE - no_border:
                     given = maps[index, v, u] * valid[0, v, u]
                     kept += (found - given) ** 2
                     smoothed += (smooth[0, y, x] * scale[0, v, u] - given) ** 2
-        explained[index] = _ONE - kept / max(smoothed, np.float32(LEAST_ERROR))
+        explained[index] = _ONE - kept / max(smoothed, least_error)
 
 
 @_part

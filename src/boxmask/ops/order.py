@@ -1,6 +1,5 @@
 """The value of each row that so many others exceed."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,12 +18,18 @@ def value_at_rank(values: Tensor, rank: Tensor, least: float) -> Tensor:
     Returns:
         (N,).
     """
-    if values.device.type != "cpu":
-        ordered = values.sort(dim=1, descending=True).values
-        return ordered.gather(1, rank[:, None])[:, 0].clamp(min=least)
+    return (_of_few if values.device.type == "cpu" else _of_whole_rows)(values, rank, least)
+
+
+def _of_whole_rows(values: Tensor, rank: Tensor, least: float) -> Tensor:
+    ordered = values.sort(dim=1, descending=True).values
+    return ordered.gather(1, rank[:, None])[:, 0].clamp(min=least)
+
+
+def _of_few(values: Tensor, rank: Tensor, least: float) -> Tensor:
     found = torch.full_like(rank, least, dtype=values.dtype)
-    for index, (row, place) in enumerate(zip(values.detach().numpy(), rank.tolist(), strict=True)):
-        larger = np.sort(row[row > least])
+    for index, (row, place) in enumerate(zip(values, rank.tolist(), strict=True)):
+        larger = row[row > least]
         if place < len(larger):
-            found[index] = float(larger[-1 - place])
+            found[index] = larger.sort(descending=True).values[place]
     return found
