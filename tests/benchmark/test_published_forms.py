@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from boxmask.benchmark import published_forms
-from boxmask.box_supervision.self_correction import certain_mask_distances
+from boxmask.ops.certain_masks import certain_mask_distances
 from boxmask.ops.masks import aligned_upsample
 
 

@@ -9,7 +9,6 @@ from boxmask.box_supervision.self_correction import (
     PseudoMaskSettings,
     adaptive_thresholds,
     ask_colors,
-    certain_mask_distances,
     fuse,
     open_cells,
     positive_weights,
@@ -101,29 +100,6 @@ def test_cells_outside_the_box_never_count_and_sets_are_apart():
     masks = pseudo_masks(fused, instance, inside, nobody(inside), LONG)
     assert not (masks.certain & ~inside).any()
     assert not (masks.foreground & ~masks.certain).any()
-
-
-def test_loss_is_zero_without_certain_cells_and_blind_to_ignored_ones():
-    logits = torch.randn(2, 4, 5, requires_grad=True)
-    foreground = torch.rand(2, 4, 5) > 0.5
-    nothing = certain_mask_distances(logits, foreground, torch.zeros_like(foreground))
-    assert nothing.tolist() == [0.0, 0.0]
-    nothing.sum().backward()
-    assert logits.grad.abs().max() == 0
-    certain = torch.zeros(2, 4, 5, dtype=torch.bool)
-    certain[:, :2] = True
-    first = certain_mask_distances(logits, foreground, certain)
-    changed = torch.where(certain, logits, logits + 3)
-    torch.testing.assert_close(first, certain_mask_distances(changed, foreground, certain))
-
-
-def test_loss_vanishes_where_logits_are_right():
-    foreground = torch.tensor([[[True, False]]])
-    certain = torch.ones_like(foreground)
-    logits = torch.tensor([[[20.0, -20.0]]], dtype=torch.float64)
-    assert certain_mask_distances(logits, foreground, certain).item() < 2e-5
-    wrong = certain_mask_distances(-logits, foreground, certain).item()
-    assert wrong == pytest.approx(21.0, abs=1e-3)  # entropy 20 + Dice 1: no second sigmoid
 
 
 def test_bad_thresholds_are_refused():

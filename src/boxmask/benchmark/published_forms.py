@@ -103,7 +103,7 @@ def double_sigmoid_focal_loss(scores: Tensor, targets: Tensor, weight: Tensor) -
 
     and the loss is sum(weight * focal) / (sum(weight) + 1). The cross-entropy expects logits and
     gets scores: with t = 1 it runs from 0.693 at p = 0 to 0.313 at p = 1 and is never 0. Ours
-    takes logits, once: `boxmask.box_supervision.self_correction.certain_mask_distances`.
+    takes logits, once: `boxmask.ops.certain_masks.certain_mask_distances`.
 
     Args:
         scores: in 0..1, any shape.

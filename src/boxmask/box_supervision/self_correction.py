@@ -293,29 +293,3 @@ def open_cells(scores: Tensor, foreground: Tensor, share: float) -> Tensor:
         surest = scores.amax(dim=axis, keepdim=True)
         found |= lacking & (scores >= share * surest) & (scores > 0)
     return found
-
-
-def certain_mask_distances(logits: Tensor, foreground: Tensor, certain: Tensor) -> Tensor:
-    """Cross-entropy plus Dice of masks on the cells that are certain, one value a sample.
-
-    Args:
-        logits: (K, h, w).
-        foreground: (K, h, w) bool, the pseudo masks.
-        certain: (K, h, w) bool, cells that count.
-
-    Returns:
-        (K,) zero, with zero gradient, where nothing is certain.
-
-    Source: SIM (CVPR 2023), equation 8. The published code passes probabilities to a loss that
-    expects logits; ours takes logits.
-    """
-    target = foreground.to(logits.dtype)
-    weight = certain.to(logits.dtype)
-    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * weight
-    count = weight.sum(dim=(1, 2))
-    mean_entropy = entropy.sum(dim=(1, 2)) / count.clamp(min=1)
-    scores = logits.sigmoid() * weight
-    overlap = (scores * target).sum(dim=(1, 2))
-    size = scores.square().sum(dim=(1, 2)) + (target * weight).sum(dim=(1, 2))
-    dice = 1 - 2 * overlap / (size + 1e-5)
-    return mean_entropy + dice * (count > 0)

@@ -12,7 +12,6 @@ from boxmask.box_supervision.drawn_objects import drawn_alone
 from boxmask.box_supervision.self_correction import (
     PseudoMaskSettings,
     ask_colors,
-    certain_mask_distances,
     fuse,
     positive_weights,
     pseudo_masks,
@@ -21,6 +20,7 @@ from boxmask.box_supervision.self_correction import (
 )
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero, nothing
 from boxmask.ops.boxes import outside_boxes, paired_iou
+from boxmask.ops.certain_masks import certain_mask_distances
 from boxmask.ops.groups import numbered_values
 from boxmask.ops.masks import aligned_upsample, boxes_of_masks
 from boxmask.ops.owners import claimed_by_others, highest_scores
