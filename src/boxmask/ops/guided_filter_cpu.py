@@ -26,33 +26,34 @@ def guided_filter_cpu(colors: Map, mask: Map, *, radius: int, smoothness: float)
         (h, w) in 0..1.
     """
     planes = [np.ascontiguousarray(colors[:, :, channel]) for channel in range(3)]
-    means, of_mask = [_window_mean(one, radius) for one in planes], _window_mean(mask, radius)
+    window = _Window(mask.shape, radius)
+    means, of_mask = [window.mean(one) for one in planes], window.mean(mask)
     covariance = [
-        _window_mean(plane * mask, radius) - mean * of_mask
+        window.mean(plane * mask) - mean * of_mask
         for plane, mean in zip(planes, means, strict=True)
     ]
-    rows = _inverse_spread(planes, radius, smoothness)
+    rows = _inverse_spread(planes, window, smoothness)
     a, b, c = covariance
     slopes = [row[0] * a + row[1] * b + row[2] * c for row in rows]
     heights = of_mask.copy()
     for slope, mean in zip(slopes, means, strict=True):
         heights -= slope * mean
-    found = _window_mean(heights, radius)
+    found = window.mean(heights)
     for slope, plane in zip(slopes, planes, strict=True):
-        found += _window_mean(slope, radius) * plane
+        found += window.mean(slope) * plane
     return found.clip(0, 1)
 
 
-def _inverse_spread(planes: Sequence[Map], radius: int, smoothness: float) -> list[list[Map]]:
+def _inverse_spread(planes: Sequence[Map], window: "_Window", smoothness: float) -> list[list[Map]]:
     """The inverse of each window's covariance of colours, 3 x 3 maps (h, w).
 
     In double precision: where all colours are grey, the determinant is smaller than what single
     precision rounds its products by.
     """
     exact = [plane.astype(np.float64) for plane in planes]
-    means = [_window_mean(one, radius) for one in exact]
+    means = [window.mean(one) for one in exact]
     xx, xy, xz, yy, yz, zz = (
-        _window_mean(exact[a] * exact[b], radius) - means[a] * means[b] for a, b in PAIRS
+        window.mean(exact[a] * exact[b]) - means[a] * means[b] for a, b in PAIRS
     )
     for one in (xx, yy, zz):
         one += smoothness
@@ -67,18 +68,25 @@ def _inverse_spread(planes: Sequence[Map], radius: int, smoothness: float) -> li
 
 def explained_by_colors_cpu(mask: Map, filtered: Map, *, radius: int) -> float:
     """What colours explain of one map's border, see `guided_filter`."""
-    near = _window_mean(mask, radius)
-    smooth = _window_mean(near, radius)
+    window = _Window(mask.shape, radius)
+    near = window.mean(mask)
+    smooth = window.mean(near)
     at_border = (near > NO_BORDER) & (near < 1 - NO_BORDER)
     kept, smoothed = (np.square(one - mask)[at_border].sum() for one in (filtered, smooth))
     return float(1 - kept / max(smoothed, 1e-6))
 
 
-def _window_mean(plane: Numbers, radius: int) -> Numbers:
-    """Means of (h, w) over the cells of the map in the square window around each cell."""
-    side = (2 * radius + 1, 2 * radius + 1)
-    total, count = (
-        cv2.boxFilter(one, -1, side, normalize=False, borderType=cv2.BORDER_CONSTANT)
-        for one in (plane, np.ones_like(plane))
-    )
-    return np.asarray(total / count, dtype=plane.dtype)
+class _Window:
+    """The cells of a map (h, w) in the square window around each cell."""
+
+    def __init__(self, shape: tuple[int, ...], radius: int) -> None:
+        self.side = (2 * radius + 1, 2 * radius + 1)
+        count = self._sum(np.ones(shape, dtype=np.float32))  # whole numbers
+        self.count = {np.dtype(kind): count.astype(kind) for kind in (np.float32, np.float64)}
+
+    def mean(self, plane: Numbers) -> Numbers:
+        """Mean of the window around each cell, in the precision that is given."""
+        return np.asarray(self._sum(plane) / self.count[plane.dtype])
+
+    def _sum(self, plane: Numbers) -> Any:
+        return cv2.boxFilter(plane, -1, self.side, normalize=False, borderType=cv2.BORDER_CONSTANT)
