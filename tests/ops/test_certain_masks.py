@@ -34,20 +34,16 @@ def test_loss_vanishes_where_logits_are_right(form):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_compiled_equals_plain_in_double_precision(threads):
+def test_compiled_equals_plain_in_double_precision(threads, set_threads):
     logits = torch.randn(7, 9, 14) * 6
     foreground, certain = torch.rand(7, 9, 14) < 0.4, torch.rand(7, 9, 14) < 0.6
     certain[2], foreground[3], foreground[4] = False, True, False
     logits[5, 0] = torch.tensor([100.0, -100.0]).repeat(7)
     weights = torch.randn(7)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        leaf = logits.clone().requires_grad_()
-        found = certain_mask_distances(leaf, foreground, certain)
-        (found * weights).sum().backward()
-    finally:
-        torch.set_num_threads(before)
+    set_threads(threads)
+    leaf = logits.clone().requires_grad_()
+    found = certain_mask_distances(leaf, foreground, certain)
+    (found * weights).sum().backward()
     exact = logits.double().requires_grad_()
     expected = plain_distances(exact, foreground, certain)
     (expected * weights).sum().backward()

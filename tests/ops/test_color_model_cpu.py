@@ -13,15 +13,11 @@ def by_definition(asked, known, weights):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("count", "spread"), [(1, 0.1), (5, 1.0), (5, 3.0)])
-def test_equals_the_definition(count, spread, threads):
+def test_equals_the_definition(count, spread, threads, set_threads):
     asked, known = torch.randn(count, 50, 5) * spread, torch.randn(count, 70, 5) * spread
     weights = torch.rand(count, 70) * (torch.rand(count, 70) < 0.5)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        found = weighted_gaussians(asked, known, weights)
-    finally:
-        torch.set_num_threads(before)
+    set_threads(threads)
+    found = weighted_gaussians(asked, known, weights)
     expected = by_definition(asked, known, weights)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=2e-14)
 

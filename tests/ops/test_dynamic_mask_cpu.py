@@ -13,11 +13,9 @@ from references import mask_heads as reference
 
 
 @pytest.fixture(params=[1, 3], autouse=True)
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+def threads(request, set_threads):
+    set_threads(request.param)
+    return request.param
 
 
 def compiled(inputs, counts):

@@ -148,7 +148,7 @@ def test_what_colors_explain_by_hand():
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("radius", [1, 2, 4])
-def test_compiled_equals_plain(radius, threads):
+def test_compiled_equals_plain(radius, threads, set_threads):
     """Also at the sides, in padding, where all is mask and where none is."""
     generator = torch.Generator().manual_seed(5)
     colors = torch.rand(2, 3, 20, 24, generator=generator)
@@ -164,13 +164,9 @@ def test_compiled_equals_plain(radius, threads):
     image_index = torch.tensor([0, 0, 1, 1, 0, 1, 0])
     guide = color_guide(colors.double(), valid, radius=radius, smoothness=1e-3)
     expected, shares = guided_filter(masks.double(), image_index, guide)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        guide = color_guide(colors, valid, radius=radius, smoothness=1e-3)
-        found, explained = guided_filter(masks, image_index, guide)
-    finally:
-        torch.set_num_threads(before)
+    set_threads(threads)
+    guide = color_guide(colors, valid, radius=radius, smoothness=1e-3)
+    found, explained = guided_filter(masks, image_index, guide)
     torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(explained.double(), shares, atol=1e-4, rtol=0)
     assert found[4].eq(0).all()

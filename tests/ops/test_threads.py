@@ -19,11 +19,9 @@ def kind(request, monkeypatch):
 
 
 @pytest.fixture(params=[1, 2, 5])
-def count(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+def count(request, set_threads):
+    set_threads(request.param)
+    return request.param
 
 
 @pytest.mark.usefixtures("kind", "count")

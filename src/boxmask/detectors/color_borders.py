@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boxmask.data.box_pixels import Place, pixels_of_box, scores_in_box
-from boxmask.ops.guided_filter_cpu import explained_by_colors_cpu, guided_filter_cpu
+from boxmask.ops.guided_filter_single import explained_by_colors_single, guided_filter_single
 from boxmask.ops.masks import extent_of_mask
 
 RADIUS = 2
@@ -91,8 +91,8 @@ def drawn_to_colors(
     foreground = ((fine > threshold) & own).astype(np.float32)
     radius = max(int(min(RADIUS * cell, thinnest / 4) / step), 1)
     guide = np.asarray(blocks, dtype=np.float32) / np.float32(255)
-    found = guided_filter_cpu(guide, foreground, radius=radius, smoothness=SMOOTHNESS)
-    if explained_by_colors_cpu(foreground, found, radius=radius) < LEAST_EXPLAINED:
+    found = guided_filter_single(guide, foreground, radius=radius, smoothness=SMOOTHNESS)
+    if explained_by_colors_single(foreground, found, radius=radius) < LEAST_EXPLAINED:
         return None
     return np.where(own, found, np.float32(0))
 

@@ -41,10 +41,14 @@ class ColorGuide:
     inverse: Tensor
     radius: int
 
+    @property
+    def maps(self) -> tuple[Tensor, ...]:
+        """Colours, valid, scale, means and inverse, (B, ., h, w) each."""
+        return self.colors, self.valid, self.scale, self.means, self.inverse
+
     def of(self, image_index: Tensor) -> "ColorGuide":
         """The guide of n pictures, (n,), one of which may be asked for more than once."""
-        maps = (self.colors, self.valid, self.scale, self.means, self.inverse)
-        colors, valid, scale, means, inverse = (one[image_index] for one in maps)
+        colors, valid, scale, means, inverse = (one[image_index] for one in self.maps)
         return ColorGuide(
             colors=colors,
             valid=valid,
@@ -115,11 +119,11 @@ def guided_filter(maps: Tensor, image_index: Tensor, guide: ColorGuide) -> tuple
     what colours explain is ours.
     """
     if maps.device.type == "cpu" and maps.dtype == torch.float32:
-        from boxmask.ops.guided_filter_compiled import (  # numba takes a while to import
-            guided_filter_compiled,
+        from boxmask.ops.guided_filter_cpu import (  # numba takes a while to import
+            guided_filter_cpu,
         )
 
-        return guided_filter_compiled(maps, image_index, guide)
+        return guided_filter_cpu(maps, image_index, guide)
     filtered, explained = torch.zeros_like(maps), maps.new_ones(len(maps))
     together = max(CELLS_TOGETHER // max(maps.shape[-2] * maps.shape[-1], 1), 1)
     for start in range(0, len(maps), together):
