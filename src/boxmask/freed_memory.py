@@ -15,9 +15,10 @@ def keep_freed_memory() -> None:
     """Freed memory stays with this process, and large blocks lie on large pages.
 
     A step on a CPU frees what the next one needs again. By default glibc gives large blocks back
-    at once, and the system clears each page anew: a tenth of a step. For a process that trains
-    and ends, not for a program that boxmask is only a part of. Does nothing where the C library is
-    another one. Call it before torch has memory, for torch looks at its own setting once.
+    at once, and the system clears each page anew, up to a tenth of a step. For a process that
+    trains and ends, not for a program that boxmask is only a part of. Does nothing where the C
+    library is another one. Call it before torch has memory, for torch looks at its own setting
+    once.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     change = getattr(_c_library(), "mallopt", None)

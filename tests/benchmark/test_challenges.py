@@ -10,7 +10,8 @@ from boxmask.benchmark.challenge_list import Condition, challenge_runs, conditio
 from boxmask.benchmark.challenge_pictures import PER_CONDITION
 from boxmask.benchmark.challenges import LOOKS, measure, report, tables
 from boxmask.benchmark.run_list import RunSteps
-from boxmask.benchmark.settings import VARIANTS, ChallengeSettings
+from boxmask.benchmark.settings import ChallengeSettings
+from boxmask.benchmark.variants import VARIANTS
 from boxmask.data.folder import read_data
 from boxmask.engine.run_folder import RunFolder
 from boxmask.errors import UserError

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from boxmask.benchmark.settings import VARIANTS, AccuracySettings, ChallengeSettings
+from boxmask.benchmark.settings import AccuracySettings, ChallengeSettings
+from boxmask.benchmark.variants import VARIANTS
 from boxmask.cli import main as cli
 from boxmask.cli.benchmark import BENCHMARKS, accuracy, challenges
 from boxmask.cli.main import build_app

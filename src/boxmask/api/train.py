@@ -17,7 +17,14 @@ from torch._dynamo.exc import BackendCompilerFailed
 from boxmask.api.options import TrainOptions, options_from
 from boxmask.api.plan import RunPlan, introduction, plan_recipe, plan_run
 from boxmask.api.progress import progress_callbacks, quiet_lightning
-from boxmask.api.run_files import Journal, Say, free_folder, resumed_options, saved_options
+from boxmask.api.run_files import (
+    Journal,
+    Say,
+    free_folder,
+    resumed_options,
+    saved_options,
+    say_nothing,
+)
 from boxmask.api.workers import free_workers
 from boxmask.data.dataset import RecordDataset
 from boxmask.data.folder import read_data, require_usable
@@ -89,7 +96,7 @@ def train(
         data, chosen = resumed_options(chosen.out)
     if data is None:
         raise UserError("there is no data to train on", fix="name a data set's folder")
-    run = _prepare(Path(data), chosen, say if _is_first_process() else _say_nothing, adjust)
+    run = _prepare(Path(data), chosen, say if _is_first_process() else say_nothing, adjust)
     if _is_first_process() and not chosen.resume:
         run.folder.write_arguments({"data": str(data), **saved_options(chosen)})
         _draw_first_batches(run)
@@ -299,7 +306,3 @@ def _strategy(options: TrainOptions) -> str:
 
 def _is_first_process() -> bool:
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
-
-
-def _say_nothing(line: str) -> None:
-    """Takes the lines of all processes but the first."""

@@ -21,7 +21,8 @@ from boxmask.benchmark.run_list import (
     train_missing,
 )
 from boxmask.benchmark.score_table import markdown_table, score_cell
-from boxmask.benchmark.settings import AccuracySettings, Taught, taught_options
+from boxmask.benchmark.settings import AccuracySettings
+from boxmask.benchmark.variants import Taught, taught_options
 from boxmask.errors import UserError
 
 COLUMNS = {

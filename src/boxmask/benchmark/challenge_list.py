@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from boxmask.benchmark.run_list import ListedRun
-from boxmask.benchmark.settings import ChallengeSettings, Variant
+from boxmask.benchmark.settings import ChallengeSettings
+from boxmask.benchmark.variants import Variant
 from boxmask.data.synthetic import SyntheticSettings, write_synthetic
 from boxmask.errors import UserError
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boxmask.api.label import label
+from boxmask.api.run_files import say_nothing
 from boxmask.benchmark.challenge_list import (
     DIALS,
     METHODS,
@@ -102,7 +103,7 @@ def _labelled(data: Path, run: Path, folder: Path) -> Path:
     labelled = folder / run.name
     report, weights = labelled / "report.csv", max(run.glob("weights/*"), key=_changed)
     if not report.is_file() or _changed(report) < _changed(weights):
-        label(data, run, split="val", out=labelled, overwrite=True, say=_say_nothing)
+        label(data, run, split="val", out=labelled, overwrite=True, say=say_nothing)
     return labelled
 
 
@@ -114,7 +115,3 @@ def _drawn(record: ImageRecord, names: Sequence[str]) -> Picture:
     masks = [decode_segmentation(one, record.image_size) for one in record.segmentations]
     picture = read_picture(record.path)
     return draw_masks(picture, record.boxes, masks, record.labels, names, style=_STYLE)
-
-
-def _say_nothing(line: str) -> None:
-    """Takes the lines of the labelling."""

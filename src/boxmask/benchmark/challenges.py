@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from boxmask.api.run_files import say_nothing
 from boxmask.api.val import without_nan
 from boxmask.benchmark.challenge_list import (
     DIALS,
@@ -23,7 +24,8 @@ from boxmask.benchmark.challenge_list import (
 from boxmask.benchmark.challenge_pictures import draw_challenge_pictures
 from boxmask.benchmark.run_list import Metrics, RunSteps, Say, finished_metrics, train_missing
 from boxmask.benchmark.score_table import markdown_table, score_cell
-from boxmask.benchmark.settings import ChallengeSettings, Variant
+from boxmask.benchmark.settings import ChallengeSettings
+from boxmask.benchmark.variants import Variant
 from boxmask.engine.run_folder import describe_machine
 from boxmask.errors import UserError
 from boxmask.visualization.dials import DialLine, DialPanel, plot_dials
@@ -65,7 +67,7 @@ def measure(
     for condition in conditions(settings):
         draw_data(condition, settings)
     runs = [listed_run(run, settings) for run in challenge_runs(settings)]
-    train_missing(runs, say=say, details=_say_nothing, steps=steps, jobs=settings.jobs)
+    train_missing(runs, say=say, details=say_nothing, steps=steps, jobs=settings.jobs)
     return report(settings, say=say)
 
 
@@ -187,7 +189,3 @@ def _results(found: Mapping[ChallengeRun, Metrics], settings: ChallengeSettings)
         "machine": describe_machine().splitlines(),
         "runs": runs,
     }
-
-
-def _say_nothing(line: str) -> None:
-    """Takes the lines of the runs."""

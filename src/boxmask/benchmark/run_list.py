@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from boxmask.api.run_files import Say, say_nothing
 from boxmask.api.train import TrainedRun, train
 from boxmask.api.val import val
 from boxmask.benchmark.gauges import forget_largest, largest_gigabytes
@@ -17,7 +18,6 @@ from boxmask.benchmark.side_by_side import side_by_side
 from boxmask.engine.run_folder import RunFolder
 from boxmask.errors import UserError
 
-Say = Callable[[str], None]
 Metrics = dict[str, float]
 
 
@@ -112,7 +112,7 @@ def train_missing(
     jobs = max(min(jobs, len(missing)), 1)
     trained = _in_turn(missing, steps, say, details)
     if jobs > 1:
-        trained = side_by_side(partial(_finish, steps=steps, details=_drop), missing, jobs)
+        trained = side_by_side(partial(_finish, steps=steps, details=say_nothing), missing, jobs)
     start = steps.clock()
     for number, run in enumerate(trained, start=1):
         if jobs > 1:
@@ -140,10 +140,6 @@ def _finish(run: ListedRun, steps: RunSteps, details: Say) -> ListedRun:
     if not run.keep_checkpoint:
         RunFolder(root=run.folder).last.unlink(missing_ok=True)
     return run
-
-
-def _drop(line: str) -> None:
-    """Says nothing."""
 
 
 def _metrics(run: ListedRun, steps: RunSteps, details: Say) -> Metrics:

@@ -15,6 +15,7 @@ import torch
 
 from boxmask.errors import UserError
 from boxmask.freed_memory import keep_freed_memory
+from boxmask.ops.threads import even_parts, own_cores
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -62,10 +63,9 @@ def side_by_side(
 
 def shares_of_cores(jobs: int) -> list[list[int]]:
     """The cores of this process dealt out to `jobs`; those that get none of their own share one."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    cores = cores or list(range(os.cpu_count() or 1))
-    edges = [len(cores) * job // jobs for job in range(jobs + 1)]
-    return [cores[edges[job] : edges[job + 1]] or [cores[job % len(cores)]] for job in range(jobs)]
+    cores = own_cores()
+    shares = [cores[part] for part in even_parts(len(cores), jobs)]
+    return [shares[job % len(shares)] for job in range(jobs)]
 
 
 def _begin(shares: "Queue[tuple[list[int], int]]") -> None:

@@ -18,6 +18,13 @@ RUNTIMES = ("libgomp", "libomp", "libiomp5")
 _ON_EACH = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
+def own_cores() -> list[int]:
+    """Numbers of the cores that this process may run on; all where the system cannot tell."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 def even_parts(count: int, parts: int) -> list[slice]:
     """0 to `count` cut into `parts` runs of nearly one length; empty ones are left out."""
     edges = [count * part // parts for part in range(parts + 1)]
