@@ -8,7 +8,7 @@ def value_at_rank(values: Tensor, rank: Tensor, least: float) -> Tensor:
     """Of each row, the value at its own place in the order from the largest down.
 
     A GPU sorts whole rows, for its host does not know where they get small; a CPU only what is
-    above `least`, in a tenth of the time.
+    above `least`, in a quarter of the time.
 
     Args:
         values: (N, M).
