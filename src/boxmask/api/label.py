@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from boxmask.api.busy_cores import crowding
 from boxmask.api.device import pick_device
 from boxmask.api.label_output import SHOWN_UNREADABLE, introduction, summary, write_formats
 from boxmask.api.options import LabelOptions, options_from
@@ -215,6 +216,8 @@ def _label_splits(
     say: Say,
 ) -> LabelProgress:
     device = pick_device(options.device)
+    for line in crowding(device):
+        say(line)
     detector = saved.detector.to(device).eval()
     num_workers = free_workers(options.workers)
     settings = LabelSettings(

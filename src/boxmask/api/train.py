@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch._dynamo.exc import BackendCompilerFailed
 
+from boxmask.api.busy_cores import crowding
 from boxmask.api.options import TrainOptions, options_from
 from boxmask.api.plan import RunPlan, introduction, plan_recipe, plan_run
 from boxmask.api.progress import progress_callbacks, quiet_lightning
@@ -147,6 +148,9 @@ def _fit(run: _Run) -> None:
     if options.compile and not module.step.detector.map_parts:
         run.say(f"! --compile changes nothing: no part of {options.model} can be compiled")
     trainer = _trainer(run)
+    if options.devices == 1:  # else the other processes of this run are at work as well
+        for line in crowding(trainer.strategy.root_device):
+            run.say(line)
     try:
         with _settings_of_the_process():
             trainer.fit(
