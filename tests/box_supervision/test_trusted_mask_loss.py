@@ -38,6 +38,21 @@ def test_trusted_objects_alone_teach(make_context):
     assert not logits.grad[1].any()
 
 
+def test_pasted_objects_and_those_of_the_data_are_two_kinds(make_context):
+    masks = torch.rand(4, 36, 52) < 0.5
+    targets = targets_with_masks(masks, [True, False, True, True])
+    targets = replace(targets, pasted=torch.tensor([False, False, True, True]))
+    context = make_context(torch.zeros(4, 9, 13), targets.boxes, targets=(targets,))
+    settings = TrustedMaskLossSettings()
+    assert settings.build()(context).count.item() == 1
+    assert replace(settings, pasted=True).build()(context).count.item() == 2
+    before = make_context(
+        torch.zeros(4, 9, 13), targets.boxes, targets=(replace(targets, pasted=None),)
+    )
+    assert settings.build()(before).count.item() == 3
+    assert replace(settings, pasted=True).build()(before).count.item() == 0
+
+
 @pytest.mark.parametrize("count", [0, 2])
 def test_nothing_to_trust_gives_zero_with_a_graph(make_context, count):
     logits = torch.randn(count, 8, 8, requires_grad=True)

@@ -42,6 +42,18 @@ def test_average_follows_optimizer_steps_alone(module, make_batch):
     assert moved == [0, 1, 1, 2]
 
 
+def test_losses_learn_from_every_part_of_a_batch(module, make_batch, monkeypatch):
+    learned = []
+    monkeypatch.setattr(module.step.objective, "update", learned.append)
+    module.on_train_start()
+    parts = [make_batch(BOXES[0], []), make_batch([], BOXES[1])]
+    for step, part in enumerate(parts):  # one optimizer step after both
+        module.training_step(part, 0)
+        module.place.step = step
+        module.on_train_batch_end(None, part, 0)
+    assert [context.batch for context in learned] == parts
+
+
 def test_going_on_moves_nothing_by_itself(module, make_batch):
     batch = make_batch(*BOXES)
     module.place.step = 7

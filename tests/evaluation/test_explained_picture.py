@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from boxmask.box_supervision.placing import PlacingSettings
 from boxmask.data.pictures import read_picture
 from boxmask.evaluation.explained_picture import (
     class_prototypes,
@@ -123,6 +126,20 @@ def test_pasted_variants_are_the_same_each_time(make_loss, batch):
     assert drawn.names[int(drawn.pasted.argmax())] == "star"
     assert (drawn.picture[drawn.masks[drawn.pasted.argmax()]] == 255).all()
     assert not pasted_picture(batch, NAMES).pasted.any()
+
+
+def test_variants_lie_where_training_would_put_them(make_loss, batch):
+    bank = make_loss(remembered=3, capacity=100).paste_bank
+    kept = pasted_picture(pasted_variants(bank, batch, 1)[0], NAMES)
+    placing = PlacingSettings(smallest=0.5, most_covered=0.1)
+    bank.settings = replace(bank.settings, placing=placing)
+    places = set()
+    for seed in range(8):
+        for variant in pasted_variants(bank, batch, 1, seed):
+            drawn = pasted_picture(variant, NAMES)
+            places.add(tuple(drawn.boxes[drawn.pasted.argmax()].tolist()))
+    assert len(places) > 1
+    assert places != {tuple(kept.boxes[kept.pasted.argmax()].tolist())}
 
 
 def test_an_empty_bank_gives_no_variant(make_loss, batch):

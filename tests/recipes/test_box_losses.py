@@ -7,6 +7,7 @@ import pytest
 from boxmask.errors import UserError
 from boxmask.recipes.box_losses import (
     PAPER,
+    PAPER_BOXINST,
     BoxInstSettings,
     SIMSettings,
     boxinst_losses,
@@ -28,7 +29,7 @@ OTHER = {
     "pairwise_dilation": 1, "pairwise_rest": 0.5, "prototypes": 3, "paste_most": 1,
     "bank_capacity": 7,
     "calibrated": False, "exclusive": False, "low": 0.3, "lowest_high": 0.65, "highest_high": 0.8,
-    "open_share": 0.7,
+    "open_share": 0.7, "pairwise_warmup": 0.2,
 }  # fmt: skip
 
 
@@ -65,6 +66,21 @@ def test_paper_values():
     assert (PAPER.bank_capacity, PAPER.paste_fraction, PAPER.paste_most) == (100, 0.25, 3)
     assert PAPER.teacher_decay == 0.9999
     assert method_settings("sim", "paper", ()) == PAPER
+
+
+@pytest.mark.parametrize("settings", [PAPER, PAPER_BOXINST])
+def test_papers_have_no_prior_and_no_guard(settings):
+    losses, terms = boxinst_losses(settings)
+    assert set(losses) == set(terms) == {"loss_projection", "loss_pairwise"}
+    # 10,000 of 90,000 steps, whatever the recipe's own warm-up is.
+    assert terms["loss_pairwise"].stretched(0.4).factor(0.055) == pytest.approx(0.5)
+    assert terms["loss_pairwise"].stretched(0.4).factor(0.11) == 1
+    assert method_settings("boxinst", "paper", ()) == PAPER_BOXINST
+
+
+def test_prior_is_weighed():
+    terms = boxinst_losses(BoxInstSettings(prior_weight=3))[1]
+    assert terms["loss_shape_prior"].stretched(0.2).factor(0.1) == pytest.approx(1.5)
 
 
 def test_words_change_a_preset():
@@ -112,6 +128,8 @@ def test_no_pasting_means_no_paste_loss():
         ("sim", "paste_smallest=0", "paste_smallest: .* greater than 0"),
         ("sim", "paste_probability=3", "paste_probability: .* less than or equal to 1"),
         ("sim", "prototypes=0", "prototypes: .* greater than or equal to 1"),
+        ("sim", "sharpness=110", "sharpness: .* less than or equal to 80"),
+        ("sim", "teacher_decay=1", "teacher_decay: .* less than 1"),
         ("sim", "warmup=nan", "warmup"),
         ("sim", "warmup=none", "warmup: .* valid number"),
         ("boxinst", "guard_fill=-1", "guard_fill: .* greater than or equal to 0"),

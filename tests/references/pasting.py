@@ -30,4 +30,6 @@ def what_is_left(box, tight, paste, share=0.25, side=4.0):
         return None
     ends = [{f([p[axis] for p in pixels]) for f in (min, max)} for axis in (0, 1)]
     reached = [any(p[axis] in ends[axis] for p in covered) for axis in (0, 1)]
-    return seen, tuple(was and not hit for was, hit in zip(tight, reached, strict=True))
+    hidden = [{p[axis] for p in pixels} != {p[axis] for p in left} for axis in (0, 1)]
+    lost = [hit or gone for hit, gone in zip(reached, hidden, strict=True)]
+    return seen, tuple(was and not gone for was, gone in zip(tight, lost, strict=True))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from boxmask.box_supervision.cut_out import CutOut, CuttingOut
 from boxmask.box_supervision.pasting import (
@@ -144,14 +144,26 @@ class CopyPasteBank(nn.Module):
             if float(torch.rand(())) >= self.probability:
                 continue
             source = self.pictures[int(torch.randint(len(self), ()))]
-            objects = [source[index] for index in self.draw(source)]
-            if self.settings.placing is not None:
-                boxes = batch.targets[position].boxes
-                objects = place_objects(objects, boxes, size, self.settings.placing)
+            objects = self.draw_placed(source, batch.targets[position].boxes, size)
             pieces = visible_pieces(objects, size, self.settings.visible)
             if pieces:
                 drawn[position] = pieces
         return drawn
+
+    def draw_placed(
+        self, source: tuple[CutOut, ...], boxes: Tensor, size: tuple[int, int]
+    ) -> list[CutOut]:
+        """Objects to paste, each where it goes in a picture.
+
+        Args:
+            source: the objects of a remembered picture.
+            boxes: (N, 4) of the picture that they go to, on the CPU.
+            size: its (height, width).
+        """
+        objects = [source[index] for index in self.draw(source)]
+        if self.settings.placing is None:
+            return objects
+        return place_objects(objects, boxes, size, self.settings.placing)
 
     def draw(self, source: tuple[CutOut, ...]) -> list[int]:
         """Which objects of a remembered picture to paste: no object twice, none of score 0."""

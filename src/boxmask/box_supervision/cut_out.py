@@ -59,22 +59,37 @@ class CuttingOut:
         masks, quality, wanted = self._fetched.get()
         found: list[tuple[CutOut, ...]] = []
         first = 0
-        for image, targets in zip(self.batch.images, self.batch.targets, strict=True):
+        batch = self.batch
+        for image, targets, size in zip(
+            batch.images, batch.targets, batch.image_sizes, strict=True
+        ):
             rows = range(first, first + len(targets))
             taken = [row for row in rows if wanted[row] and masks[row].any()]
             labels = targets.labels.tolist()
-            found.append(
-                tuple(
-                    _cut(image, masks[row], labels[row - first], float(quality[row]))
-                    for row in taken
-                )
+            pieces = (
+                _cut(image, size, masks[row], labels[row - first], float(quality[row]))
+                for row in taken
             )
+            found.append(tuple(piece for piece in pieces if piece is not None))
             first += len(targets)
         return found
 
 
-def _cut(image: Tensor, cells: Tensor, label: int, score: float) -> CutOut:
-    """One object of a picture (3, H, W) in 0..1 by its mask (h, w), which has some cell."""
+def _cut(
+    image: Tensor, size: tuple[int, int], cells: Tensor, label: int, score: float
+) -> CutOut | None:
+    """One object of a picture (3, H, W) in 0..1 by its mask (h, w), which has some cell.
+
+    Args:
+        image: with its padding.
+        size: (height, width) of the picture without it, which a cell of the rim may pass.
+        cells: the mask.
+        label: the object's class.
+        score: how good the mask is.
+
+    Returns:
+        None where all of the mask lies in the padding.
+    """
     stride = image.shape[-1] // cells.shape[-1]
     # Of cells around them, the outermost are those of the picture's rim or are not in the mask.
     around = tuple(
@@ -82,7 +97,12 @@ def _cut(image: Tensor, cells: Tensor, label: int, score: float) -> CutOut:
         for cell, length in zip(_extent(cells), cells.shape, strict=True)
     )
     mask = aligned_upsample(cells[None, None, *around].float(), stride)[0, 0] > 0.5
-    inside = _extent(mask)
+    for axis in (0, 1):
+        length = size[axis] - around[axis].start * stride
+        mask = mask.narrow(axis, 0, min(length, mask.shape[axis]))
+    inside = extent_of_mask(mask.numpy())
+    if inside is None:
+        return None
     y, x = (cell.start * stride + pixel.start for cell, pixel in zip(around, inside, strict=True))
     mask = mask[inside].clone()
     picture = image[:, y : y + mask.shape[0], x : x + mask.shape[1]]

@@ -122,12 +122,14 @@ def with_pieces(
     left = covered_originals(targets, paste, least)
     ends = [(*one.corner, *np.add(one.corner, one.mask.shape[::-1])) for one in pieces]
     known = torch.ones(len(pieces), 2, dtype=torch.bool)
+    before = torch.zeros(len(left), dtype=torch.bool) if left.pasted is None else left.pasted
     return Targets(
         boxes=torch.cat([left.boxes, torch.tensor(ends, dtype=left.boxes.dtype)]),
         labels=torch.cat([left.labels, left.labels.new_tensor([one.label for one in pieces])]),
         tight=torch.cat([left.tight, known]),
         masks=_with_masks(left.masks, len(left), pieces, size, torch.device("cpu")),
         trusted=torch.cat([left.trusted, known[:, 0]]),
+        pasted=torch.cat([before, known[:, 0]]),
     )
 
 
@@ -149,7 +151,8 @@ def covered_originals(targets: Targets, paste: Tensor, least: LeastVisible) -> T
     """What is left of the objects under a paste.
 
     Where an object really ends inside its box is not known. Its box shrinks to what is not
-    covered; an axis on which the paste reaches an end of the old box is no longer tight.
+    covered. An axis is no longer tight where the paste reaches an end of the old box, or hides a
+    whole row or column of it, whose foreground the projection would look for elsewhere.
 
     Args:
         targets: N objects, on the CPU.
@@ -174,8 +177,8 @@ def covered_originals(targets: Targets, paste: Tensor, least: LeastVisible) -> T
         seen = max(left, x1), max(top, y1), min(right, x2), min(bottom, y2)
         keep[index] = min(seen[2] - seen[0], seen[3] - seen[1]) >= least.side
         boxes[index] = boxes.new_tensor(seen)
-        tight[index, 0] &= not covered[:, [0, -1]].any()
-        tight[index, 1] &= not covered[[0, -1]].any()
+        tight[index, 0] &= not (covered[:, [0, -1]].any() or covered.all(axis=0).any())
+        tight[index, 1] &= not (covered[[0, -1]].any() or covered.all(axis=1).any())
     masks = None if targets.masks is None else targets.masks & ~paste
     return replace(targets, boxes=boxes, tight=tight, masks=masks).select(keep)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero
 from boxmask.ops.dice import dice_distance
 from boxmask.ops.masks import sample_at_stride
-from boxmask.structures import Batch, LossSum, MaskSamples
+from boxmask.structures import Batch, LossSum, MaskSamples, Targets
 from boxmask.waitless import scalar
 
 
@@ -18,9 +18,11 @@ class TrustedMaskLossSettings:
     """Settings of the trusted-mask term.
 
     Attributes:
+        pasted: look at pasted objects alone; else at those that the data has a mask for.
         cross_entropy: add the mean cross-entropy over all cells, as SIM does for pasted objects.
     """
 
+    pasted: bool = False
     cross_entropy: bool = False
 
     def build(self) -> "TrustedMaskLoss":
@@ -45,8 +47,8 @@ class TrustedMaskLoss(WeakLoss):
         if all(t.masks is None for t in targets):  # known without asking the device
             total = attached_zero(context)
             return LossSum(total, torch.zeros_like(total.detach()))
-        trusted = torch.cat([t.host.trusted for t in targets])[student.instances_on_host]
-        chosen = student.select(trusted.nonzero().squeeze(-1))
+        wanted = torch.cat([self._wanted(t.host) for t in targets])[student.instances_on_host]
+        chosen = student.select(wanted.nonzero().squeeze(-1))
         truth = masks_on_samples(context.batch, chosen)
         logits, truth = chosen.logits.float(), truth.float()
         distances = dice_distance(logits.sigmoid(), truth)  # (K,)
@@ -55,6 +57,12 @@ class TrustedMaskLoss(WeakLoss):
             distances = distances + entropy.mean(dim=(1, 2))
         total = distances.sum()
         return LossSum(total, scalar(len(chosen), total))
+
+    def _wanted(self, targets: Targets) -> Tensor:
+        """(N,) bool, objects that this term teaches."""
+        if targets.pasted is None:
+            return torch.zeros_like(targets.trusted) if self.settings.pasted else targets.trusted
+        return targets.pasted if self.settings.pasted else targets.trusted & ~targets.pasted
 
 
 def masks_on_samples(batch: Batch, samples: MaskSamples) -> Tensor:

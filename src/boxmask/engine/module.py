@@ -112,11 +112,11 @@ class TrainingModule(pl.LightningModule):
         return self.epoch_means.compute()
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """After an optimizer step the average and the losses' own state move."""
+        """The losses' own state learns from each part of a batch, the average after a step."""
         if self.global_step != self._last_step:
             self._last_step = self.global_step
             self.average.update(self.step.detector)
-            self.step.objective.update(self._context)
+        self.step.objective.update(self._context)
         del self._context
 
     def setup(self, stage: str) -> None:

@@ -199,7 +199,7 @@ def class_prototypes(
 
 
 def pasted_picture(batch: Batch, class_names: Sequence[str]) -> PastedPicture:
-    """A picture whose pasted objects, and no others, have a trusted mask.
+    """A picture with pasted objects.
 
     Args:
         batch: of one picture.
@@ -210,12 +210,13 @@ def pasted_picture(batch: Batch, class_names: Sequence[str]) -> PastedPicture:
     masks = targets.masks
     if masks is None:
         masks = torch.zeros((len(targets), *batch.images.shape[-2:]), dtype=torch.bool)
+    none = torch.zeros(len(targets), dtype=torch.bool)
     return PastedPicture(
         picture=image_pixels(batch),
         boxes=targets.boxes.numpy(),
         tight=targets.tight.numpy(),
         masks=masks[:, :height, :width].numpy(),
-        pasted=targets.trusted.numpy(),
+        pasted=(none if targets.pasted is None else targets.pasted).numpy(),
         names=tuple(class_names[label] for label in targets.labels.tolist()),
     )
 
@@ -233,7 +234,7 @@ def pasted_variants(bank: CopyPasteBank, batch: Batch, count: int, seed: int = 0
     with own_random_numbers(batch.images.device, seed):
         for position in torch.randperm(len(bank)).tolist():
             source = bank.pictures[position]
-            objects = [source[index] for index in bank.draw(source)]
+            objects = bank.draw_placed(source, batch.targets[0].boxes, batch.image_sizes[0])
             visible = bank.settings.visible
             painted = paste_objects(
                 batch.images[0], batch.targets[0], objects, batch.image_sizes[0], visible

@@ -37,6 +37,10 @@ class BoxInstSettings:
         pairwise_weight: factor of the pairwise term, once warm. Paper: 1.
         pairwise_color: colour similarity, in 0..1, from which neighbours must agree. Paper: 0.3.
         pairwise_dilation: mask cells from a cell to its neighbours. Paper: 2.
+        pairwise_warmup: share of the run, in 0..1, over which the pairwise term grows; None takes
+            the recipe's. Paper: 10,000 steps of 90,000.
+        prior_weight: factor of the soft ellipse in each box, which leads masks through that time
+            and is gone after it. Paper: 0, there is none.
         guard_fill: share of their boxes, in 0..1, that masks must cover on average; below it the
             soft ellipse of the start comes back, weaker towards the end of the run. 0: never, as
             in the paper.
@@ -46,6 +50,8 @@ class BoxInstSettings:
     pairwise_weight: NotNegative = 1.0
     pairwise_color: Share = 0.3
     pairwise_dilation: Count = 2
+    pairwise_warmup: Share | None = None
+    prior_weight: NotNegative = 1.0
     guard_fill: Share = 0.3
 
 
@@ -77,7 +83,7 @@ class SIMSettings(BoxInstSettings):
         instance_share: alpha, share of the instance mask in a pseudo mask, in 0..1. 1 leaves
             the semantic map out, which is the weaker one with few classes and light models; 0
             leaves the instance masks out. Paper: 0.5.
-        sharpness: mu, how much samples count whose predicted box fits. Paper: 5; code: 0.
+        sharpness: mu, 0 to 80, how much samples count whose predicted box fits. Paper: 5; code: 0.
         confident: score of the instance mask, in 0..1, from which a cell is sure. Code: 0.7.
         lowest_high: least threshold of foreground, in 0..1. Code: 0.6 (1x) and 0.7 (3x).
         highest_high: largest threshold of foreground, in 0..1. Code: 0.7 (1x) and 0.8 (3x).
@@ -115,8 +121,8 @@ class SIMSettings(BoxInstSettings):
             its place is drawn until it fits. With 1 for this and `paste_smallest` objects keep
             place and size, as in paper and code.
         bank_capacity: pictures whose objects are remembered. Paper: 100; code: 50.
-        teacher_decay: of the moving average that teaches and is saved, in 0..1; None takes the
-            recipe's. Paper: 0.9999.
+        teacher_decay: of the moving average that teaches and is saved, from 0 to below 1; None
+            takes the recipe's. Paper: 0.9999.
     """
 
     pairwise_contrast: NotNegative = 4.0
@@ -130,7 +136,7 @@ class SIMSettings(BoxInstSettings):
     temperature: Positive = 0.2
     calibrated: bool = True
     instance_share: Share = 0.85
-    sharpness: NotNegative = 5.0
+    sharpness: Annotated[float, Field(ge=0, le=80)] = 5.0
     confident: Share = 0.7
     lowest_high: Share = 0.6
     highest_high: Share = 0.7
@@ -154,11 +160,14 @@ class SIMSettings(BoxInstSettings):
     paste_smallest: Annotated[float, Field(gt=0, le=1)] = 1.0
     paste_covered: Share = 1.0
     bank_capacity: Count = 50
-    teacher_decay: Share | None = None
+    teacher_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
-# SIM as its paper has it, where it differs from our defaults.
+# The methods as their papers have them, where they differ from our defaults.
+PAPER_BOXINST = BoxInstSettings(pairwise_warmup=0.11, prior_weight=0.0, guard_fill=0.0)
 PAPER = SIMSettings(
+    pairwise_warmup=0.11,
+    prior_weight=0.0,
     guard_fill=0.0,
     pairwise_features=0.0,
     pairwise_rest=1.0,
@@ -191,13 +200,21 @@ def boxinst_losses(settings: BoxInstSettings) -> Losses:
         "loss_pairwise": PairwiseLossSettings(
             color_threshold=settings.pairwise_color, dilation=settings.pairwise_dilation
         ),
-        "loss_shape_prior": ShapePriorLossSettings(),
     }
+    grown = settings.pairwise_warmup
     terms = {
         "loss_projection": Term(weight=settings.projection_weight),
-        "loss_pairwise": Term(weight=settings.pairwise_weight, ramp=1.0, unit="warmup"),
-        "loss_shape_prior": Term(fall=Fall(end=1.0, unit="warmup")),
+        "loss_pairwise": Term(
+            weight=settings.pairwise_weight,
+            ramp=1.0 if grown is None else grown,
+            unit="warmup" if grown is None else "run",
+        ),
     }
+    if settings.prior_weight != 0:
+        losses["loss_shape_prior"] = ShapePriorLossSettings()
+        terms["loss_shape_prior"] = Term(
+            weight=settings.prior_weight, fall=Fall(end=1.0, unit="warmup")
+        )
     if settings.guard_fill != 0:
         losses["loss_guard"] = CollapseGuardLossSettings(least_fill=settings.guard_fill)
         terms["loss_guard"] = Term(fall=Fall(end=1.0))
@@ -256,7 +273,7 @@ def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses
     gives_way = Fall(start=settings.warmup, end=taught, rest=settings.pairwise_rest)
     terms["loss_pairwise"] = replace(terms["loss_pairwise"], fall=gives_way)
     if settings.paste_probability > 0:
-        losses["loss_paste"] = TrustedMaskLossSettings(cross_entropy=True)
+        losses["loss_paste"] = TrustedMaskLossSettings(pasted=True, cross_entropy=True)
         terms["loss_paste"] = Term(weight=settings.paste_weight)
     return losses, terms
 
@@ -294,13 +311,17 @@ def method_settings(method: str, preset: str, given: Sequence[str]) -> BoxInstSe
 
     Args:
         method: "boxinst", "sim", or "full", which has no knobs.
-        preset: "default" or "paper"; they differ for SIM only.
+        preset: "default" or "paper".
         given: words such as "temperature=0.2".
 
     Raises:
         UserError: If a word has no "=", a name is not known, or a value cannot be used.
     """
-    starts = {"boxinst": BoxInstSettings(), "sim": PAPER if preset == "paper" else SIMSettings()}
+    paper = preset == "paper"
+    starts = {
+        "boxinst": PAPER_BOXINST if paper else BoxInstSettings(),
+        "sim": PAPER if paper else SIMSettings(),
+    }
     start = starts.get(method)
     if start is None:
         if given:

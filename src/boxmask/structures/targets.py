@@ -24,6 +24,7 @@ class Targets:
             False where a crop or a cover hides the true end.
         masks: (N, H, W) bool at image size, or None when no mask may be used.
         trusted: (N,) bool, whose mask may be used for training. All False without masks.
+        pasted: (N,) bool, which objects were pasted in; None where none was.
     """
 
     boxes: Tensor
@@ -31,6 +32,7 @@ class Targets:
     tight: Tensor
     masks: Tensor | None
     trusted: Tensor
+    pasted: Tensor | None = None
     _host: Targets | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -38,8 +40,9 @@ class Targets:
         check_same_length(
             boxes=self.boxes, labels=self.labels, tight=self.tight, trusted=self.trusted
         )
-        if self.masks is not None:
-            check_same_length(boxes=self.boxes, masks=self.masks)
+        for name, values in (("masks", self.masks), ("pasted", self.pasted)):
+            if values is not None:
+                check_same_length(boxes=self.boxes, **{name: values})
 
     @classmethod
     def from_boxes(cls, boxes: Tensor, labels: Tensor) -> Targets:
