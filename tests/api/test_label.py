@@ -17,6 +17,7 @@ from boxmask.data.folder import read_data
 from boxmask.data.masks import decode_segmentation, has_mask
 from boxmask.data.yolo_writer import write_yolo
 from boxmask.errors import UserError
+from boxmask.recipes.saved_model import load_model
 from tiny_model import make_run
 
 
@@ -101,6 +102,23 @@ def test_report_and_review(shapes, run, tmp_path):
     assert (tmp_path / "out" / "review" / "doubtful_0.jpg").is_file()
     assert any("box IoU of masks: median" in line for line in said)
     assert not (tmp_path / "out" / "unfinished").exists()
+
+
+def test_pictures_are_a_quarter_larger_than_in_training(shapes, run, tmp_path):
+    trained = load_model(run).image_size
+    said = []
+    boxmask.label(
+        shapes, weights=run, out=tmp_path / "own", split="val", say=said.append, workers=0
+    )
+    larger = round(trained * 1.25)
+    assert any(f"short side {larger} px, trained at {trained}" in line for line in said)
+    label(shapes, run, out=tmp_path / "same", split="val", image_size=larger)
+    label(shapes, run, out=tmp_path / "small", split="val", image_size=trained)
+    own, same, small = (
+        (tmp_path / name / "val.json").read_text() for name in ("own", "same", "small")
+    )
+    assert own == same
+    assert own != small
 
 
 def test_yolo_goes_in_and_out(shapes, run, tmp_path):

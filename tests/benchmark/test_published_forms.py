@@ -24,6 +24,16 @@ def test_double_sigmoid_focal_loss_of_one_cell(score, target, expected):
     assert float(found) == pytest.approx(expected / 2, rel=1e-6)  # divided by the weight plus 1
 
 
+@pytest.mark.parametrize(("score", "entropy"), [(0.0, 0.693147), (1.0, 0.313262)])
+def test_cross_entropy_of_foreground_is_never_zero_there(score, entropy):
+    """Looked at beside a score of 1, where the factor of the focal loss is not yet 0."""
+    score = torch.tensor([min(score, 1 - 1e-6)], dtype=torch.float64)
+    cell = torch.ones_like(score)
+    loss = published_forms.double_sigmoid_focal_loss(score, cell, cell) * 2
+    factor = published_forms.FOCAL_ALPHA * (1 - score) ** 2
+    assert float(loss / factor) == pytest.approx(entropy, abs=1e-6)
+
+
 def test_an_utterly_wrong_mask_hardly_learns_there():
     truth = torch.ones(1, 2, 2)
     logits = torch.full((1, 2, 2), -8.0, requires_grad=True)

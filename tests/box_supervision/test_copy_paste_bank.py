@@ -135,6 +135,31 @@ def test_pastes_once_the_bank_is_full(probability, changed):
     assert pasted.num_instances == batch.num_instances + changed
 
 
+@pytest.mark.parametrize(("passes", "expected"), [(math.inf, 0.3), (4, 0.12)])
+def test_so_many_pictures_get_objects(passes, expected):
+    bank = CopyPasteBank(CopyPasteSettings(capacity=1, probability=0.3, passes=10.0))
+    bank.remember((block(3, 4),))
+    bank.passes = passes
+    torch.manual_seed(0)
+    count = 1000
+    _, positions = bank.paste(batch_of([boxes_only()] * count))
+    spread = (expected * (1 - expected) / count) ** 0.5
+    assert len(positions) / count == pytest.approx(expected, abs=4 * spread)
+
+
+def test_all_remembered_pictures_are_pasted_alike():
+    bank = CopyPasteBank(CopyPasteSettings(capacity=4, probability=1.0))
+    for label in range(4):
+        bank.remember((block(3, 4, label=label),))
+    torch.manual_seed(0)
+    pasted, positions = bank.paste(batch_of([boxes_only()] * 1000))
+    assert len(positions) == 1000
+    labels = torch.cat([one.labels for one in pasted.targets])
+    spread = (0.25 * 0.75 / 1000) ** 0.5
+    shares = labels.bincount(minlength=4) / 1000
+    assert shares.tolist() == pytest.approx([0.25] * 4, abs=4 * spread)
+
+
 def test_a_new_place_leaves_the_others_in_sight():
     where_it_was = CopyPasteSettings(capacity=1, probability=1.0)
     below = boxes_only((4, 5, 14, 15))  # under the block

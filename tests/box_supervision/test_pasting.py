@@ -41,6 +41,18 @@ def test_composition_is_exact():
     assert targets.trusted.tolist() == [False, True]
 
 
+def test_pasted_objects_are_tight_on_both_axes():
+    """Beside an object that is not, also where another one covers a part or the rim cuts off."""
+    targets = replace(boxes_only((0, 12, 9, 20)), tight=torch.tensor([[False, False]]))
+    objects = [block(2, 1, 10, 9), block(8, 1, 8, 8), block(19, 14, 10, 10)]
+    size = (20, 24)
+    pieces = visible_pieces(objects, size, LEAST)
+    left = with_pieces(targets, pieces, size, LEAST)
+    assert left.tight.tolist() == [[False, False], [True, True], [True, True], [True, True]]
+    assert left.trusted.tolist() == [False, True, True, True]
+    torch.testing.assert_close(left.boxes[1:], boxes_of_masks(left.masks[1:]).to(left.boxes.dtype))
+
+
 def test_boxes_are_made_after_the_crop_and_objects_outside_are_dropped():
     partly, outside = block(90, 5, width=20), block(105, 5)
     painted = paste_objects(
@@ -83,6 +95,19 @@ def test_an_axis_that_the_paste_does_not_reach_stays_tight():
     left = covered_originals(boxes_only((2, 2, 12, 12)), paste, LEAST)
     assert left.tight.tolist() == [[False, True]]
     assert left.boxes.tolist() == [[2, 2, 12, 12]]
+
+
+def test_an_axis_with_a_hidden_line_is_not_tight():
+    """What the projection looks for in columns 5 and 6 lies under the paste."""
+    paste = torch.zeros(20, 24, dtype=torch.bool)
+    paste[:, 5:7] = True
+    targets = boxes_only((2, 4, 12, 12))
+    left = covered_originals(targets, paste, LEAST)
+    assert left.boxes.tolist() == targets.boxes.tolist()
+    assert left.tight.tolist() == [[False, False]]  # nor along y, whose ends are reached
+    paste[8] = False  # one row stays free: columns are seen, and so is the row
+    left = covered_originals(targets, paste, LEAST)
+    assert left.tight.tolist() == [[True, False]]
 
 
 @given(

@@ -41,6 +41,15 @@ def test_weights_by_hand():
     assert apart.tolist() == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("constant", [-0.4, -0.1, 0.1])
+def test_weights_depend_on_differences_of_fits_alone(constant):
+    predicted = [boxes_with_iou(fit + constant) for fit in (0.9, 0.5, 0.6)]
+    given = boxes_with_iou(1.0).expand(3, 4)
+    index = torch.tensor([0, 0, 1])
+    found = positive_weights(torch.cat(predicted), given, index, 2, sharpness=5.0)
+    assert found.tolist() == pytest.approx([0.880797, 0.119203, 1.0], abs=1e-5)
+
+
 def test_joined_masks_do_not_depend_on_the_order_of_samples():
     scores, index = torch.rand(7, 3, 4), torch.tensor([0, 2, 0, 2, 2, 0, 3])
     weights = torch.rand(7)

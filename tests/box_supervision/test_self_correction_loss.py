@@ -12,14 +12,20 @@ from boxmask.box_supervision.weak_loss import LossContext
 from boxmask.ops.boxes import paired_iou
 from boxmask.ops.groups import padded_unique
 from boxmask.ops.masks import boxes_of_masks
+from boxmask.prototypes.prototype_bank import PrototypeSettings
 from correction_batches import (
     BATCH,
     CELL,
+    HEIGHT,
+    WIDTH,
     batch_with,
     build,
     context_for,
     samples_for,
 )
+from references import self_correction as reference
+
+PLAIN = PseudoMaskSettings(colors=False, refine_radius=0, exclusive=False)
 
 
 def test_nothing_is_learned_before_a_class_has_prototypes():
@@ -252,3 +258,121 @@ def test_cosines_of_foreground_and_background_object_by_object():
         assert counts[1].min() > 0
         torch.testing.assert_close(correction.cosine_sums, sums)
         assert torch.equal(correction.cosine_counts, counts)
+
+
+def of_two_networks(progress, labels=(0, 0, 0, 1)):
+    """A student and a teacher who agree on nothing; two samples of each object."""
+    batch = batch_with([[4, 4, 40, 50]], [[8, 8, 60, 60], [30, 10, 76, 40], [10, 30, 50, 62]])
+    labels = torch.tensor(labels)
+    targets = tuple(
+        replace(one, labels=own)
+        for one, own in zip(batch.targets, labels.split([1, 3]), strict=True)
+    )
+    batch = replace(batch, targets=targets)
+    student, teacher = samples_for(batch, repeats=2), samples_for(batch, repeats=2)
+    size = (HEIGHT, WIDTH)
+    student, teacher = (
+        replace(
+            one,
+            logits=(torch.randn(8, *size) * 4).requires_grad_(),
+            features=torch.randn(2, 8, *size),
+            predicted_boxes=one.boxes + torch.rand(8, 4) * torch.tensor([12.0, 12.0, -12.0, -12.0]),
+            labels=labels.repeat_interleave(2),
+        )
+        for one in (student, teacher)
+    )
+    return LossContext(batch=batch, student=student, teacher=teacher, progress=progress)
+
+
+def objects_of(context):
+    """The objects as `references.self_correction` wants them, with the teacher's samples."""
+    samples = context.teacher
+    return [
+        {
+            "box": (samples.boxes[row] / CELL).tolist(),
+            "label": int(samples.labels[row]),
+            "image": int(samples.image_index[row]),
+            "samples": [
+                (samples.logits[k].detach(), (samples.predicted_boxes[k] / CELL).tolist())
+                for k in (row, row + 1)
+            ],
+        }
+        for row in range(0, len(samples), 2)
+    ]
+
+
+def cells_by_hand(context, vectors):
+    """Maps of all objects, and the cells of each class and image before and after the warm-up."""
+    size, sure, masked = (HEIGHT, WIDTH), {}, {}
+    maps = torch.zeros(3, 4, *size)
+    for row, one in enumerate(objects_of(context)):
+        features, prototypes = context.teacher.features[one["image"]], vectors[one["label"]]
+        found = reference.corrected(one, features, prototypes, size)
+        for cell in found[0]:
+            maps[:, row, *cell] = torch.tensor([found[0][cell], found[1][cell], cell in found[2]])
+        place = (one["label"], one["image"])
+        confident = {cell for cell, score in found[0].items() if score > reference.CONFIDENT}
+        sure.setdefault(place, set()).update(confident)
+        masked.setdefault(place, set()).update(found[2])
+    return maps, sure, masked
+
+
+@pytest.mark.parametrize("progress", [0.3, 0.7])
+def test_pseudo_masks_and_prototypes_object_by_object(progress):
+    context = of_two_networks(progress)
+    exact = PrototypeSettings(per_class=3, epsilon=0.2, tolerance=1e-9, max_iterations=2000)
+    loss = build(pseudo=PLAIN, prototypes=exact, calibrated=False)
+    loss.bank.vectors.copy_(torch.nn.functional.normalize(torch.randn(2, 3, 8), dim=-1))
+    loss.bank.updates.fill_(2)
+    before = loss.bank.vectors.tolist()
+    maps, sure, masked = cells_by_hand(context, before)
+    loss(context)
+    correction, pixels = loss._correction, loss._pixels
+    torch.testing.assert_close(correction.instance * correction.inside, maps[0])
+    torch.testing.assert_close(correction.semantic * correction.inside, maps[1])
+    assert torch.equal(correction.masks.foreground, maps[2] > 0)
+    loss.update(context)
+    for label in (0, 1):
+        cells = sure if progress < 0.5 else masked
+        assert cells.keys() == {(0, 0), (0, 1), (1, 1)}
+        by, averaged = (
+            [
+                reference.unit_cell(samples.features[image], cell)
+                for image in (0, 1)
+                for cell in sorted(cells.get((label, image), ()))
+            ]
+            for samples in (context.teacher, context.student)
+        )
+        valid = pixels.valid[label]
+        found = torch.cat([pixels.assigned_by[label], pixels.averaged[label]], dim=1)[valid]
+        expected = torch.cat([torch.tensor(by), torch.tensor(averaged)], dim=1)
+        order, expected_order = found[:, 0].argsort(), expected[:, 0].argsort()
+        torch.testing.assert_close(found[order], expected[expected_order])
+        places = reference.assigned(by, before[label], 0.2, 400)
+        images = 2 - label
+        after = reference.moved(before[label], averaged, places, (3 / 12) ** images)
+        torch.testing.assert_close(loss.bank.vectors[label], torch.tensor(after))
+
+
+def test_objects_of_one_class_in_one_picture_share_their_semantic_map():
+    loss, context = build(), of_two_networks(0.5)
+    loss.bank.vectors.normal_()
+    loss.bank.updates.fill_(1)
+    semantic = loss.correct(context).semantic
+    assert torch.equal(semantic[1], semantic[2])
+    assert not torch.allclose(semantic[0], semantic[1])  # of another picture
+    assert not torch.allclose(semantic[3], semantic[1])  # of another class
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_objects_of_classes_without_prototypes_are_not_remembered(seen):
+    bank = CopyPasteSettings(capacity=4, least_fit=0.0)
+    loss, context = build(copy_paste=bank, pseudo=PLAIN), of_two_networks(0.7)
+    loss.bank.vectors.normal_()
+    loss.bank.updates.copy_(torch.tensor([1, int(seen)]))
+    correction = loss.correct(context)
+    assert correction.masks.foreground.flatten(1).any(dim=1).all()
+    for _ in range(2):  # objects come in with the next ones
+        loss._remember(loss.paste_bank, context, correction)
+    labels = [[one.label for one in picture] for picture in loss.paste_bank.pictures]
+    assert labels == [[0], [0, 0, 1] if seen else [0, 0]]

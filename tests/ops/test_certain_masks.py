@@ -33,6 +33,16 @@ def test_loss_vanishes_where_logits_are_right(form):
     assert wrong == pytest.approx(21.0, abs=1e-3)  # entropy 20 + Dice 1: no second sigmoid
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("form", FORMS)
+def test_nothing_is_left_of_cross_entropy_where_logits_are_sure_and_right(form, dtype):
+    """So many cells of foreground that what is left of Dice, 1e-5 / (2 cells), is small too."""
+    foreground = torch.rand(1, 40, 60) > 0.2
+    logits = torch.where(foreground, 20.0, -20.0).to(dtype)
+    found = form(logits, foreground, torch.ones_like(foreground))
+    assert found.abs().item() < 1e-8
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_compiled_equals_plain_in_double_precision(threads, set_threads):
     logits = torch.randn(7, 9, 14) * 6

@@ -31,6 +31,10 @@ from boxmask.recipes.saved_model import SavedModel, load_model
 
 Say = Callable[[str], None]
 
+GROWTH = 1.25
+"""Size at which given boxes get their masks, relative to that of training. Masks have finer cells
+then; that objects are larger than training showed them costs found boxes, and none are sought."""
+
 ARGUMENTS = "label.yaml"
 """Marks a folder as written by `label`."""
 
@@ -93,13 +97,18 @@ def label(
     _check_out(out, folder, splits)
     finished = _open_folder(out, folder, splits, saved, chosen)
     _write_arguments(out, data, weights, chosen)
-    for line in introduction(folder, splits, saved, chosen, out):
+    for line in introduction(folder, splits, saved, label_size(saved, chosen), out):
         say(line)
     progress = _label_splits(folder, splits, saved, finished, chosen, say)
     _require_readable(progress, chosen)
     for line in write_formats(out, folder, splits, finished, chosen.format):
         say(line)
     return _finish(out, folder, splits, finished, progress, say)
+
+
+def label_size(saved: SavedModel, options: LabelOptions) -> int:
+    """Short side, in pixels, of the pictures that the model sees."""
+    return options.image_size or round(saved.image_size * GROWTH)
 
 
 def default_out(data: Path | str) -> Path:
@@ -148,7 +157,7 @@ def _open_folder(
         "--weights": file_fingerprint(saved.file),
         "--split": [*splits],
         "--batch": options.batch,
-        "--image-size": options.image_size or saved.image_size,
+        "--image-size": label_size(saved, options),
         "--refine": options.refine,
     }
     if options.resume:
@@ -221,7 +230,7 @@ def _label_splits(
     detector = saved.detector.to(device).eval()
     num_workers = free_workers(options.workers)
     settings = LabelSettings(
-        image_size=options.image_size or saved.image_size,
+        image_size=label_size(saved, options),
         batch=options.batch,
         num_workers=num_workers,
         refine=options.refine,

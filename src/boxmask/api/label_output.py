@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from boxmask.api.options import LabelOptions
 from boxmask.data.coco_writer import write_coco
 from boxmask.data.labels import WriteReport
 from boxmask.data.records import DataFolder
@@ -18,7 +17,7 @@ SHOWN_UNREADABLE = 5
 
 
 def introduction(
-    folder: DataFolder, splits: Sequence[str], saved: SavedModel, options: LabelOptions, out: Path
+    folder: DataFolder, splits: Sequence[str], saved: SavedModel, image_size: int, out: Path
 ) -> list[str]:
     """What will be done, line by line."""
     chosen = [folder.splits[name] for name in splits]
@@ -26,7 +25,7 @@ def introduction(
     boxes = sum(split.num_instances for split in chosen)
     lines = [
         f"data   {folder.root}  {folder.format.upper()}  {sizes} pictures, {boxes} boxes",
-        f"model  {saved.file}  short side {options.image_size or saved.image_size} px",
+        f"model  {saved.file}  short side {image_size} px, trained at {saved.image_size}",
         f"out    {out}",
     ]
     unknown = [name for name in folder.class_names if name not in saved.class_names]

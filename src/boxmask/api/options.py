@@ -182,7 +182,7 @@ class LabelOptions:
     Attributes:
         format: What to write; repeat it for several.
         split: Which part of the data.
-        image_size: Short side in pixels. Default: the model's.
+        image_size: Short side in pixels. Default: 1.25 times the model's.
         device: Where the model runs: auto, cpu, cuda or cuda:1.
         batch: Pictures at a time.
         workers: Processes that read pictures and, beside a GPU, as many that cut masks out.
