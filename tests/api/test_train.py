@@ -82,8 +82,8 @@ def test_deleting_every_segmentation_changes_no_bit(shapes, finished, tmp_path):
     assert run.metrics["box_tightness"] == finished.metrics["box_tightness"]
 
 
-def train_in_a_process(data: Path, out: Path) -> None:
-    train(data, say=silent, epochs=4, out=out, **SIM, **TINY)
+def train_in_a_process(data: Path, out: Path, workers: int) -> None:
+    train(data, say=silent, epochs=4, out=out, **SIM, **{**TINY, "workers": workers})
 
 
 def test_sim_pastes_and_moves_its_prototypes(finished):
@@ -101,10 +101,11 @@ def test_sim_pastes_and_moves_its_prototypes(finished):
     assert len(remembered["pictures"]) == 3
 
 
-def test_killed_and_resumed_equals_uninterrupted(shapes, finished, tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_killed_and_resumed_equals_uninterrupted(shapes, finished, tmp_path, workers):
     out = tmp_path / "run"
     process = multiprocessing.get_context("spawn").Process(
-        target=train_in_a_process, args=(shapes, out)
+        target=train_in_a_process, args=(shapes, out, workers)
     )
     process.start()
     checkpoint = out / "weights" / "last.ckpt"

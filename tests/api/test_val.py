@@ -5,6 +5,7 @@ import json
 import pytest
 
 import boxmask
+from boxmask.data.folder import read_data
 from boxmask.errors import UserError
 from tiny_model import make_run
 
@@ -21,6 +22,16 @@ def test_the_training_data_is_the_default(run, tmp_path):
     written = json.loads((tmp_path / "metrics.json").read_text())
     assert written["label_iou"] == pytest.approx(metrics["label_iou"])
     assert any("AP50" in line for line in said)
+
+
+def test_pictures_that_training_put_aside_are_scored(own_shapes, tmp_path):
+    (own_shapes / "val.json").unlink()
+    run = make_run(tmp_path / "run", own_shapes, ("disc", "star", "crescent"))
+    (run / "args.yaml").write_text(f"data: {own_shapes}\nval_fraction: 0.5\n")
+    said = []
+    val(run, out=tmp_path / "out", say=said.append)
+    aside = read_data(own_shapes, 0.5).splits["val"].records
+    assert any(f"  val  {len(aside)} pictures  " in line for line in said)
 
 
 def test_without_masks_quality_is_estimated(shapes, run, tmp_path):

@@ -33,7 +33,9 @@ def test_each_process_gets_its_share_of_the_current_epoch():
     seen = []
     for rank in range(2):
         module = TrainingDataModule(data)
-        module.trainer = SimpleNamespace(global_rank=rank, world_size=2, current_epoch=6)
+        module.trainer = SimpleNamespace(
+            global_rank=rank, world_size=2, global_step=6, accumulate_grad_batches=2
+        )
         keys = [key for batch in module.train_dataloader().batch_sampler for key in batch]
         assert {epoch for epoch, _ in keys} == {6}
         assert len(keys) == 4

@@ -20,7 +20,9 @@ BOXES = [[[2, 2, 40, 50]], [[5, 5, 30, 30]]]
 @pytest.fixture
 def module(detector, objective, monkeypatch):
     """A module as a trainer would hold it, at a step of our choice."""
-    settings = ModuleSettings(optimizer=OptimizerSettings(), batch=2, average_decay=0.9)
+    settings = ModuleSettings(
+        optimizer=OptimizerSettings(), batch=2, total_steps=10, average_decay=0.9
+    )
     module = TrainingModule(detector, objective, settings)
     place = SimpleNamespace(step=0)
     monkeypatch.setattr(TrainingModule, "global_step", property(lambda _: place.step))

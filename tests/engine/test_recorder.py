@@ -56,7 +56,9 @@ def run(tmp_path, detector, objective):
     """Runs epochs with given scores; gives the folder and the printed lines."""
     folder = RunFolder(root=tmp_path / "run")
     folder.create(resume=False, overwrite=False)
-    settings = ModuleSettings(optimizer=OptimizerSettings(), batch=2, average_decay=0.9)
+    settings = ModuleSettings(
+        optimizer=OptimizerSettings(), batch=2, total_steps=10, average_decay=0.9
+    )
     module = TrainingModule(detector, objective, settings)
     said = []
 

@@ -29,7 +29,7 @@ OTHER = {
     "pairwise_dilation": 1, "pairwise_rest": 0.5, "prototypes": 3, "paste_most": 1,
     "bank_capacity": 7,
     "calibrated": False, "exclusive": False, "low": 0.3, "lowest_high": 0.65, "highest_high": 0.8,
-    "open_share": 0.7, "pairwise_warmup": 0.2,
+    "open_share": 0.7, "pairwise_warmup": 0.2, "assignment_iterations": 3, "prototype_pixels": 64,
 }  # fmt: skip
 
 

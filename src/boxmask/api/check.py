@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from boxmask.api.check_pictures import draw_class_and_size_plot, draw_picture_sheet
@@ -64,10 +65,11 @@ def check(data: Path | str, *, say: Say = print, **options: Any) -> DataCheck:
     for advice in summary.advice:
         say(f"  -> {advice}")
     say(f"Pictures: {out / 'labels.jpg'}, {out / 'boxes_0.jpg'}")
+    train = f"boxmask train {quote(str(data))}"
     if summary.num_errors:
-        say(f"Next: correct the errors, or leave them out: boxmask train {data} --skip-bad")
+        say(f"Next: correct the errors, or leave them out: {train} --skip-bad")
     else:
-        say(f"Next: boxmask train {data}")
+        say(f"Next: {train}")
     return DataCheck(summary=summary, problems=folder.problems, dir=out)
 
 

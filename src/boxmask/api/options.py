@@ -106,6 +106,7 @@ class TrainOptions:
             raise UserError(f"val_fraction: expected 0 up to below 1, got {self.val_fraction}")
         _at_least("image_size", self.image_size, 64)
         _at_least("workers", self.workers, 0)
+        _at_least("seed", self.seed, 0)
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise UserError(f"learning_rate: expected more than 0, got {self.learning_rate}")
         if self.resume and self.out is None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -139,6 +140,7 @@ def _fit(run: _Run) -> None:
         ModuleSettings(
             optimizer=recipe.optimizer,
             batch=recipe.batch,
+            total_steps=plan.total_steps,
             average_decay=recipe.average_decay,
             seed=options.seed,
             fused=plan.precision == "32-true",
@@ -290,7 +292,8 @@ def _finish(run: _Run) -> TrainedRun:
         if scores:
             run.say(f"best epoch {metrics['epoch']}: {scores}")
         run.say(f"weights {folder.best}")
-        run.say(f"Next: boxmask label {run.data.root} --weights {folder.root}")
+        words = ["boxmask", "label", str(run.data.root), "--weights", str(folder.root)]
+        run.say(f"Next: {shlex.join([*words, *(['--skip-bad'] if run.options.skip_bad else [])])}")
     return TrainedRun(dir=folder.root, best=folder.best, metrics=metrics)
 
 

@@ -55,7 +55,7 @@ def val(
     """
     chosen = options_from(ValOptions, options)
     saved = load_model(run)
-    folder = read_data(data if data is not None else training_data(Path(run)))
+    folder = training_data(Path(run)) if data is None else read_data(data)
     require_usable(folder, skip_bad=chosen.skip_bad)
     records = _split_records(folder, split, saved)
     metrics, messages = _score(saved, records, chosen)
@@ -93,8 +93,8 @@ def _score(
     return metrics, [f"! {message}" for message in dict.fromkeys(messages)]
 
 
-def training_data(run: Path) -> str:
-    """The data set that a run was trained on, from its `args.yaml`.
+def training_data(run: Path) -> DataFolder:
+    """The data set that a run was trained on, with the same pictures put aside, see `args.yaml`.
 
     Raises:
         UserError: If that is not known.
@@ -107,7 +107,8 @@ def training_data(run: Path) -> str:
             where=str(file),
             fix="pass --data",
         )
-    return str(yaml.safe_load(file.read_text(encoding="utf-8"))["data"])
+    arguments = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return read_data(arguments["data"], arguments.get("val_fraction", 0.0))
 
 
 def without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -55,7 +56,7 @@ class RunPrinter:
 
     def hint(self) -> str:
         """How to go on; empty while no run is known."""
-        return f"boxmask train --resume {self.run}" if self.run else ""
+        return f"boxmask train --resume {quote(self.run)}" if self.run else ""
 
 
 def resume_sugar(words: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Training batches for Lightning: made inside each process, for its share."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -44,11 +45,14 @@ class TrainingDataModule(pl.LightningDataModule):
         """Batches whose order and variants depend on seed and epoch alone."""
         trainer = self.trainer
         assert trainer is not None
-        loader = replace(self.data.loader, rank=trainer.global_rank, num_ranks=trainer.world_size)
-        return train_loader(
+        settings = replace(self.data.loader, rank=trainer.global_rank, num_ranks=trainer.world_size)
+        loader = train_loader(
             self.data.records,
             self.data.augmentation,
-            loader,
-            lambda: trainer.current_epoch,
+            settings,
+            # Not `current_epoch`, which a resumed run moves on after readers have begun.
+            lambda: trainer.global_step // steps,
             masks=self.data.masks,
         )
+        steps = math.ceil(len(loader) / trainer.accumulate_grad_batches)
+        return loader

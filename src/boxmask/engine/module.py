@@ -32,6 +32,8 @@ class ModuleSettings:
     Attributes:
         optimizer: see `OptimizerSettings`.
         batch: pictures of one optimizer step, all processes together.
+        total_steps: optimizer steps of the run. Lightning's own count begins to read pictures,
+            which is too early for a run that is resumed: it is not known yet which come next.
         average_decay: of the moving average, in 0..1.
         seed: of everything random inside a step.
         fused: see `build_optimizer`.
@@ -40,6 +42,7 @@ class ModuleSettings:
 
     optimizer: OptimizerSettings
     batch: int
+    total_steps: int
     average_decay: float
     seed: int = 0
     fused: bool = False
@@ -75,7 +78,7 @@ class TrainingModule(pl.LightningModule):
     @property
     def progress(self) -> float:
         """Share of the run that is done, in 0..1."""
-        return self.global_step / max(int(self.trainer.estimated_stepping_batches), 1)
+        return self.global_step / max(self.settings.total_steps, 1)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of a batch; stops with the pictures' names when it is not finite.
@@ -146,7 +149,7 @@ class TrainingModule(pl.LightningModule):
         optimizer = build_optimizer(
             self.step.detector, settings, self.settings.batch, fused=self.settings.fused
         )
-        factor = rate_factor(settings, int(self.trainer.estimated_stepping_batches))
+        factor = rate_factor(settings, self.settings.total_steps)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
             "optimizer": optimizer,

@@ -26,7 +26,8 @@ class PrototypeSettings:
         momentum: share of the old value at each update, in 0..1, once warm. Paper: 0.999.
         epsilon: weight of the entropy in the assignment. Published code: 0.05.
         tolerance: relative error of the assignment's masses. Published code: 3 iterations.
-        max_iterations: of the assignment, on a CPU; a GPU makes a fixed number, without a look.
+        max_iterations: of the assignment; a GPU makes so many or 30 if they are fewer, without a
+            look at the error.
         max_pixels: pixels of a class that an update looks at, all processes together.
     """
 
@@ -166,7 +167,9 @@ class PrototypeBank(nn.Module):
             epsilon=settings.epsilon,
             valid=pixels.valid,
             tolerance=settings.tolerance if looks else 0.0,
-            max_iterations=settings.max_iterations if looks else UNSEEN_ITERATIONS,
+            max_iterations=settings.max_iterations
+            if looks
+            else min(settings.max_iterations, UNSEEN_ITERATIONS),
         )
         return torch.where(pixels.valid, shares.argmax(dim=-1), -1)
 

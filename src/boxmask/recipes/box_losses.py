@@ -11,6 +11,7 @@ from boxmask.box_supervision.collapse_guard_loss import CollapseGuardLossSetting
 from boxmask.box_supervision.copy_paste_bank import CopyPasteSettings
 from boxmask.box_supervision.objective import Fall, Term
 from boxmask.box_supervision.pairwise_loss import AppearanceGate, PairwiseLossSettings
+from boxmask.box_supervision.pasting import LeastVisible
 from boxmask.box_supervision.placing import PlacingSettings
 from boxmask.box_supervision.projection_loss import ProjectionLossSettings
 from boxmask.box_supervision.self_correction import PseudoMaskSettings
@@ -77,6 +78,10 @@ class SIMSettings(BoxInstSettings):
         prototypes: prototypes L of a class. Paper: 10.
         prototype_momentum: share of the old prototype at each update, in 0..1. Paper: 0.999.
         epsilon: weight of the entropy in the assignment of pixels to prototypes. Code: 0.05.
+        assignment_tolerance: relative error of the masses, in 0..1, at which the assignment stops
+            on a CPU; a GPU does not look.
+        assignment_iterations: of the assignment at most; a GPU makes 30 if this is more. Code: 3.
+        prototype_pixels: pixels of a class that an update looks at. Code: all.
         temperature: tau of the semantic map. Paper: 0.1; code: 1.
         calibrated: count cosines from the middle between those of foreground and those of cells
             outside all boxes, class by class. Paper and code count from 0.
@@ -113,6 +118,8 @@ class SIMSettings(BoxInstSettings):
             pictures as they are. Paper and code: 1.
         paste_fraction: share of a remembered picture's objects that are pasted. Paper: 0.25.
         paste_most: objects pasted into a picture at most. Paper: 3.
+        paste_power: objects are drawn with weights score to this power. Code: 3.
+        paste_visible: share of an object, in 0..1, that must stay visible, or it is dropped.
         paste_fit: IoU, in 0..1, of a pseudo mask's own box with the given one from which an object
             may be pasted: others would teach wrong boxes. Paper and code: 0.
         paste_smallest: size of pasted objects relative to their own, from which on it is drawn,
@@ -133,6 +140,9 @@ class SIMSettings(BoxInstSettings):
     prototypes: Count = 10
     prototype_momentum: Share = 0.999
     epsilon: Positive = 0.05
+    assignment_tolerance: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    assignment_iterations: Count = 100
+    prototype_pixels: Count = 1024
     temperature: Positive = 0.2
     calibrated: bool = True
     instance_share: Share = 0.85
@@ -156,6 +166,8 @@ class SIMSettings(BoxInstSettings):
     paste_until: Share = 0.75
     paste_fraction: Share = 0.25
     paste_most: Count = 3
+    paste_power: NotNegative = 3.0
+    paste_visible: Share = 0.25
     paste_fit: Share = 0.75
     paste_smallest: Annotated[float, Field(gt=0, le=1)] = 1.0
     paste_covered: Share = 1.0
@@ -257,6 +269,9 @@ def sim_losses(settings: SIMSettings, num_classes: int, channels: int) -> Losses
             per_class=settings.prototypes,
             momentum=settings.prototype_momentum,
             epsilon=settings.epsilon,
+            tolerance=settings.assignment_tolerance,
+            max_iterations=settings.assignment_iterations,
+            max_pixels=settings.prototype_pixels,
         ),
         warmup=settings.warmup,
         calibrated=settings.calibrated,
@@ -301,6 +316,8 @@ def _copy_paste(settings: SIMSettings) -> CopyPasteSettings | None:
         passes=settings.paste_passes,
         fraction=settings.paste_fraction,
         most=settings.paste_most,
+        score_power=settings.paste_power,
+        visible=LeastVisible(share=settings.paste_visible),
         least_fit=settings.paste_fit,
         placing=None if keeps_place else placing,
     )
