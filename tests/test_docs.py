@@ -4,7 +4,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from boxmask.recipes.box_losses import PAPER, SIMSettings
+from boxmask.recipes.box_settings import PAPER, SIMSettings
 
 ROOT = Path(__file__).parents[1]
 

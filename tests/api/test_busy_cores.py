@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from boxmask.api import busy_cores
-from boxmask.api.busy_cores import busy_ticks, cores_of_others, crowding
+from boxmask.api.busy_cores import busy_cores_warning, busy_ticks, cores_of_others
 from boxmask.ops.threads import own_cores
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def test_ticks_of_some_cores():
 
 
 @pytest.mark.skipif(not busy_cores.STATISTICS.exists(), reason="the system tells nothing of cores")
-def test_a_busy_process_is_seen_and_own_work_is_not():
+def test_a_busy_process_is_seen():
     core = own_cores()[-1]
     with subprocess.Popen(
         [sys.executable, "-c", BURN, str(core)], stdout=subprocess.PIPE, text=True
@@ -57,7 +57,7 @@ def test_where_the_system_tells_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(busy_cores, "STATISTICS", tmp_path / "missing")
     assert cores_of_others(0.0) is None
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
-    assert crowding(CPU) == []
+    assert busy_cores_warning(CPU) == []
 
 
 def test_what_this_process_does_itself_is_taken_off(monkeypatch):
@@ -86,7 +86,7 @@ def test_warns_where_threads_would_wait(monkeypatch, threads, busy, device, shar
     monkeypatch.setattr(busy_cores, "own_cores", lambda: [0, 1, 2, 3])
     monkeypatch.setattr(busy_cores, "cores_of_others", lambda seconds: busy)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    lines = crowding(torch.device(device))
+    lines = busy_cores_warning(torch.device(device))
     assert bool(lines) == (share is not None)
     if lines:
         assert f"other programs use {busy:.1f} of 4 cores" in lines[0]

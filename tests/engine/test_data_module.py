@@ -29,13 +29,12 @@ def test_each_process_gets_its_share_of_the_current_epoch():
         augmentation=AugmentationSettings(),
         loader=LoaderSettings(batch_size=2, seed=1),
         masks="ignore",
+        steps_per_epoch=2,
     )
     seen = []
     for rank in range(2):
         module = TrainingDataModule(data)
-        module.trainer = SimpleNamespace(
-            global_rank=rank, world_size=2, global_step=6, accumulate_grad_batches=2
-        )
+        module.trainer = SimpleNamespace(global_rank=rank, world_size=2, global_step=12)
         keys = [key for batch in module.train_dataloader().batch_sampler for key in batch]
         assert {epoch for epoch, _ in keys} == {6}
         assert len(keys) == 4

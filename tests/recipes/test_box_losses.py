@@ -5,15 +5,8 @@ from dataclasses import asdict, fields, replace
 import pytest
 
 from boxmask.errors import UserError
-from boxmask.recipes.box_losses import (
-    PAPER,
-    PAPER_BOXINST,
-    BoxInstSettings,
-    SIMSettings,
-    boxinst_losses,
-    method_settings,
-    sim_losses,
-)
+from boxmask.recipes.box_losses import boxinst_losses, method_settings, sim_losses
+from boxmask.recipes.box_settings import PAPER, PAPER_BOXINST, BoxInstSettings, SIMSettings
 from boxmask.recipes.models import build_recipe
 
 

@@ -7,7 +7,8 @@ import torch
 
 from boxmask.box_supervision.objective import Objective
 from boxmask.box_supervision.weak_loss import LossContext
-from boxmask.recipes.box_losses import BoxInstSettings, boxinst_losses
+from boxmask.recipes.box_losses import boxinst_losses
+from boxmask.recipes.box_settings import BoxInstSettings
 from boxmask.structures import Batch, MaskSamples, Targets
 
 BOX = torch.tensor([[16.0, 16, 80, 80]])

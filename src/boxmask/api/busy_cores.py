@@ -15,8 +15,8 @@ NOISE = 0.5
 """Cores' worth of work that is too little to be in the way."""
 
 
-def crowding(device: torch.device) -> list[str]:
-    """A line of warning where other programs work on the cores that a CPU's threads need.
+def busy_cores_warning(device: torch.device) -> list[str]:
+    """Lines that warn where other programs work on the cores that a CPU's threads need; or none.
 
     An operator's threads wait for each other by keeping their cores busy. Where two programs do so
     on the same cores, the threads that are waited for do not get one: a step of 0.3 s took 10 s in
@@ -37,10 +37,13 @@ def crowding(device: torch.device) -> list[str]:
 
 
 def cores_of_others(seconds: float) -> float | None:
-    """How many of this process's cores others keep busy; None where the system does not tell.
+    """How many of this process's cores other processes keep busy on average.
 
     Args:
         seconds: how long they are watched.
+
+    Returns:
+        0 to the number of cores; None where the system does not tell.
     """
     before = _busy_ticks()
     if before is None:

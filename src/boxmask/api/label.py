@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from boxmask.api.busy_cores import crowding
+from boxmask.api.busy_cores import busy_cores_warning
 from boxmask.api.device import pick_device
 from boxmask.api.label_output import SHOWN_UNREADABLE, introduction, summary, write_formats
 from boxmask.api.options import LabelOptions, options_from
@@ -32,8 +32,8 @@ from boxmask.recipes.saved_model import SavedModel, load_model
 Say = Callable[[str], None]
 
 GROWTH = 1.25
-"""Size at which given boxes get their masks, relative to that of training. Masks have finer cells
-then; that objects are larger than training showed them costs found boxes, and none are sought."""
+"""Size of the pictures, relative to training. Masks have finer cells in larger ones; objects larger
+than training showed are found less often there, but here their boxes are given."""
 
 ARGUMENTS = "label.yaml"
 """Marks a folder as written by `label`."""
@@ -225,7 +225,7 @@ def _label_splits(
     say: Say,
 ) -> LabelProgress:
     device = pick_device(options.device)
-    for line in crowding(device):
+    for line in busy_cores_warning(device):
         say(line)
     detector = saved.detector.to(device).eval()
     num_workers = free_workers(options.workers)

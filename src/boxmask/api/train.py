@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch._dynamo.exc import BackendCompilerFailed
 
-from boxmask.api.busy_cores import crowding
+from boxmask.api.busy_cores import busy_cores_warning
 from boxmask.api.options import TrainOptions, options_from
 from boxmask.api.plan import RunPlan, introduction, plan_recipe, plan_run
 from boxmask.api.progress import progress_callbacks, quiet_lightning
@@ -151,7 +151,7 @@ def _fit(run: _Run) -> None:
         run.say(f"! --compile changes nothing: no part of {options.model} can be compiled")
     trainer = _trainer(run)
     if options.devices == 1:  # else the other processes of this run are at work as well
-        for line in crowding(trainer.strategy.root_device):
+        for line in busy_cores_warning(trainer.strategy.root_device):
             run.say(line)
     try:
         with _settings_of_the_process():
@@ -216,6 +216,7 @@ def _training_data(run: _Run) -> TrainingData:
         records=run.data.splits["train"].records,
         augmentation=run.recipe.augmentation,
         masks=run.recipe.masks,
+        steps_per_epoch=run.plan.steps_per_epoch,
         loader=LoaderSettings(
             batch_size=run.plan.part,
             num_workers=free_workers(options.workers, options.devices),

@@ -27,9 +27,9 @@ LEVELS = range(3, 8)  # P3 to P7
 EXACT = Tolerance(relative=0.0, absolute=0.0)
 # Mask logits are sums of float32 numbers of up to hundreds that cancel to nearly nothing. What they
 # may be off grows with the largest of them, and depends on the order in which a processor sums: of
-# the stored ones 0.7 % are off by more than other values may be from the same sums in float64, of
-# ours 0.3 to 1.3 % from the stored ones, with and without AVX-512. A wrong term is off nearly
-# everywhere.
+# the stored ones 0.7 % are off by more than other values may be from the same sums in float64; of
+# ours 1.3 % from the stored ones without AVX-512, less than 0.5 % with it. A wrong term is off
+# nearly everywhere.
 OF_LARGEST = 8e-6
 FEW = Tolerance(relative=0.0, absolute=0.025)
 

@@ -44,63 +44,25 @@ class Variant:
         return {"method": self.method} | chosen
 
 
+def _sim(name: VariantName, title: str, setting: str) -> Variant:
+    """SIM with one setting changed."""
+    return Variant(name=name, title=title, method="sim", settings=(setting,))
+
+
 VARIANTS = (
     Variant(name="boxinst", title="BoxInst", method="boxinst"),
     Variant(name="sim", title="SIM", method="sim"),
-    Variant(
-        name="sim-without-features",
-        title="SIM without features in the pairwise term",
-        method="sim",
-        settings=("pairwise_features=0",),
+    _sim(
+        "sim-without-features", "SIM without features in the pairwise term", "pairwise_features=0"
     ),
-    Variant(
-        name="sim-without-semantic-map",
-        title="SIM without semantic map",
-        method="sim",
-        settings=("instance_share=1",),
-    ),
-    Variant(
-        name="sim-without-self-correction",
-        title="SIM without self-correction",
-        method="sim",
-        settings=("instance_share=0",),
-    ),
-    Variant(
-        name="sim-without-weighting",
-        title="SIM without weighting",
-        method="sim",
-        settings=("sharpness=0",),
-    ),
-    Variant(
-        name="sim-with-neighbors",
-        title="SIM, neighbours count to the end",
-        method="sim",
-        settings=("pairwise_rest=1",),
-    ),
-    Variant(
-        name="sim-without-owners",
-        title="SIM without one owner a cell",
-        method="sim",
-        settings=("exclusive=false",),
-    ),
-    Variant(
-        name="sim-without-colors",
-        title="SIM without colours of objects",
-        method="sim",
-        settings=("colors=false",),
-    ),
-    Variant(
-        name="sim-without-refinement",
-        title="SIM without borders of colours",
-        method="sim",
-        settings=("refine_radius=0",),
-    ),
-    Variant(
-        name="sim-without-copy-paste",
-        title="SIM without copy-paste",
-        method="sim",
-        settings=("paste_probability=0",),
-    ),
+    _sim("sim-without-semantic-map", "SIM without semantic map", "instance_share=1"),
+    _sim("sim-without-self-correction", "SIM without self-correction", "instance_share=0"),
+    _sim("sim-without-weighting", "SIM without weighting", "sharpness=0"),
+    _sim("sim-with-neighbors", "SIM, neighbours count to the end", "pairwise_rest=1"),
+    _sim("sim-without-owners", "SIM without one owner a cell", "exclusive=false"),
+    _sim("sim-without-colors", "SIM without colours of objects", "colors=false"),
+    _sim("sim-without-refinement", "SIM without borders of colours", "refine_radius=0"),
+    _sim("sim-without-copy-paste", "SIM without copy-paste", "paste_probability=0"),
 )
 
 

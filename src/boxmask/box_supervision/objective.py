@@ -131,7 +131,7 @@ class Objective(nn.Module):
         return numbers
 
     def update(self, context: LossContext) -> None:
-        """Moves the losses' own state, after the optimizer step."""
+        """Moves the losses' own state, after the backward pass of each part of a batch."""
         for loss in self.losses.values():
             cast(WeakLoss, loss).update(context)
 

@@ -46,9 +46,9 @@ class LossContext:
 class WeakLoss(nn.Module):
     """A term that looks at mask samples and boxes, and gives a sum and a count.
 
-    `forward` changes nothing; `update`, called once after the optimizer step, moves whatever
-    the loss remembers (prototypes, banks). While a loss counts nothing, `forward` is not called,
-    unless it `prepares` what `update` needs.
+    `forward` changes nothing; `update`, called after the backward pass of each part of a batch,
+    moves whatever the loss remembers (prototypes, banks). While a loss counts nothing, `forward` is
+    not called, unless it `prepares` what `update` needs.
     """
 
     prepares = False  # whether `update` needs what `forward` found

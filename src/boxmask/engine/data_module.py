@@ -1,6 +1,5 @@
 """Training batches for Lightning: made inside each process, for its share."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,12 +21,14 @@ class TrainingData:
         augmentation: how they vary.
         loader: batch size of one process and one accumulated part, workers and seed.
         masks: whether masks may be read.
+        steps_per_epoch: optimizer steps.
     """
 
     records: Sequence[ImageRecord]
     augmentation: AugmentationSettings
     loader: LoaderSettings
     masks: MaskUse
+    steps_per_epoch: int
 
 
 class TrainingDataModule(pl.LightningDataModule):
@@ -45,14 +46,12 @@ class TrainingDataModule(pl.LightningDataModule):
         """Batches whose order and variants depend on seed and epoch alone."""
         trainer = self.trainer
         assert trainer is not None
-        settings = replace(self.data.loader, rank=trainer.global_rank, num_ranks=trainer.world_size)
-        loader = train_loader(
+        loader = replace(self.data.loader, rank=trainer.global_rank, num_ranks=trainer.world_size)
+        return train_loader(
             self.data.records,
             self.data.augmentation,
-            settings,
+            loader,
             # Not `current_epoch`, which a resumed run moves on after readers have begun.
-            lambda: trainer.global_step // steps,
+            lambda: trainer.global_step // self.data.steps_per_epoch,
             masks=self.data.masks,
         )
-        steps = math.ceil(len(loader) / trainer.accumulate_grad_batches)
-        return loader

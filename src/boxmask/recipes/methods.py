@@ -5,13 +5,8 @@ from typing import Literal
 
 from boxmask.box_supervision.objective import Term
 from boxmask.box_supervision.trusted_mask_loss import TrustedMaskLossSettings
-from boxmask.recipes.box_losses import (
-    BoxInstSettings,
-    Losses,
-    SIMSettings,
-    boxinst_losses,
-    sim_losses,
-)
+from boxmask.recipes.box_losses import Losses, boxinst_losses, sim_losses
+from boxmask.recipes.box_settings import BoxInstSettings, SIMSettings
 from boxmask.recipes.recipe import Recipe
 
 Method = Literal["boxinst", "full", "sim"]

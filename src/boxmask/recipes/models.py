@@ -7,7 +7,7 @@ from typing import Any
 from boxmask.backbones.backbone import DEFAULT_BACKBONE, BackboneSettings
 from boxmask.engine.optimizer import OptimizerSettings
 from boxmask.errors import UserError
-from boxmask.recipes.box_losses import BoxInstSettings
+from boxmask.recipes.box_settings import BoxInstSettings
 from boxmask.recipes.condinst import condinst
 from boxmask.recipes.mask2former import mask2former
 from boxmask.recipes.mask_rcnn import mask_rcnn
