@@ -109,9 +109,9 @@ def calling_function() -> str:
 
 def _on_host(name: str, args: Any, kwargs: Any) -> Tensor:
     """A copy of what has no values, or the same tensor filled with it."""
-    if name == "aten::copy_":
-        return args[0].zero_()
     with unset_fake_temporarily():
+        if name == "aten::copy_":
+            return args[0].zero_()
         return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
 
 

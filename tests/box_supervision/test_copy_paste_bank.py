@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from boxmask.box_supervision.copy_paste_bank import CopyPasteBank, CopyPasteSettings
 from boxmask.box_supervision.cut_out import CuttingOut
 from boxmask.box_supervision.placing import PlacingSettings
+from boxmask.ops.masks import boxes_of_masks
 from boxmask.structures import Targets
 from small_pictures import batch_of, block, boxes_only
 
@@ -33,16 +34,19 @@ def test_entries_are_copies():
     masks, sure = mask.repeat(4, 1, 1), torch.full((4, 8, 8), 0.8)
     masks[1] = False
     wanted = torch.tensor([True, True, False, True])
-    (first,), none, (second,) = CuttingOut(batch, masks, sure, wanted).objects()
+    every = CuttingOut(batch, masks, boxes_of_masks(masks), sure, wanted).objects()
+    (first,), none, (second,) = every
     assert none == ()
+    assert first.picture.untyped_storage().nbytes() == 3 * 5 * 5  # not those of the whole batch
     batch.images.zero_()
     masks.zero_()
+    first, second = first.cut(), second.cut()
     assert int(first.picture[0, 0, 0]) == 128
     assert int(second.picture[0, 0, 0]) == 64
     assert first.corner == (1, 2)
     assert first.mask.shape == (3, 3)
     assert first.score == pytest.approx(0.8 * 9 / 10)
-    assert first.picture.untyped_storage().nbytes() == 3 * 3 * 3  # not those of the whole batch
+    assert first.picture.untyped_storage().nbytes() == 3 * 3 * 3
 
 
 def test_coarse_masks_are_cut_out_at_full_size():
@@ -54,8 +58,8 @@ def test_coarse_masks_are_cut_out_at_full_size():
     boxes = torch.tensor([[0.0, 0.0, 32.0, 24.0]]).repeat(5, 1)
     targets = [Targets.from_boxes(boxes[index == i], labels[index == i]) for i in range(2)]
     batch = replace(batch_of(targets, 24, 32), images=images)
-    every = CuttingOut(batch, masks, scores, labels >= 0).objects()
-    found = [one for objects in every for one in objects]
+    every = CuttingOut(batch, masks, boxes_of_masks(masks), scores, labels >= 0).objects()
+    found = [one.cut() for objects in every for one in objects]
     assert [one.label for one in found] == [0, 1, 2, 3, 4]
     for row, one in enumerate(found):
         whole = F.interpolate(  # coarse cell i lies on pixel 4 i + 2
@@ -74,14 +78,16 @@ def test_coarse_masks_are_cut_out_at_full_size():
 
 def test_no_objects_to_cut_out():
     batch, maps = batch_of([boxes_only(), boxes_only()], 8, 8), torch.zeros(0, 4, 4)
-    assert CuttingOut(batch, maps > 0, maps, torch.zeros(0) > 0).objects() == [(), ()]
+    hulls = torch.zeros(0, 4)
+    assert CuttingOut(batch, maps > 0, hulls, maps, torch.zeros(0) > 0).objects() == [(), ()]
 
 
 def test_objects_come_in_with_the_next_ones_also_after_a_checkpoint():
     def cutting(label):
         targets = Targets.from_boxes(torch.tensor([[0.0, 0.0, 8.0, 8.0]]), torch.tensor([label]))
         batch, masks = batch_of([targets], 8, 8), torch.ones(1, 8, 8, dtype=torch.bool)
-        return CuttingOut(batch, masks, masks.float(), torch.ones(1, dtype=torch.bool))
+        hulls = boxes_of_masks(masks)
+        return CuttingOut(batch, masks, hulls, masks.float(), torch.ones(1, dtype=torch.bool))
 
     def labels(bank):
         return [[one.label for one in objects] for objects in bank.pictures]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from boxmask.box_supervision.cut_out import CuttingOut
+from boxmask.ops.masks import boxes_of_masks
 from boxmask.structures import Batch, Targets
 
 
@@ -23,8 +24,9 @@ def cut_out(size, cells):
     mask = torch.zeros(1, 8, 12, dtype=torch.bool)
     mask[0, cells[0], cells[1]] = True
     wanted = torch.ones(1, dtype=torch.bool)
-    (found,) = CuttingOut(batch, mask, mask.float(), wanted).objects()
-    return found
+    cutting = CuttingOut(batch, mask, boxes_of_masks(mask), mask.float(), wanted)
+    (found,) = cutting.objects()
+    return tuple(one.cut() for one in found)
 
 
 @pytest.mark.parametrize("width", range(37, 42))

@@ -168,8 +168,9 @@ def test_composition_equals_the_published_one():
     source = replace(
         batch_of([of_source], *mask.shape), images=values["source_image"][None] / scale
     )
-    every = CuttingOut(source, mask[None], torch.ones(1, *mask.shape), label >= 0).objects()
-    ((one,),) = every
+    masks, sure = mask[None], torch.ones(1, *mask.shape)
+    every = CuttingOut(source, masks, boxes_of_masks(masks), sure, label >= 0).objects()
+    one = every[0][0].cut()
     targets = Targets.from_boxes(values["boxes_xyxy"], values["classes"])
     size = tuple(mask.shape)
     painted = paste_objects(values["image"] / scale, targets, [one], size, LEAST)

@@ -44,7 +44,8 @@ SCRIPT = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from boxmask.ops import dynamic_mask_triton as head, pairwise_triton as pairwise
+from boxmask.ops import color_model_triton as colors, dynamic_mask_triton as head
+from boxmask.ops import pairwise_triton as pairwise, sinkhorn_triton as sinkhorn
 
 def compiled(kernel, constants, options, **kinds):
     names = kernel.arg_names
@@ -71,6 +72,14 @@ for kernel in (
 ):
     sizes = tile if kernel is pairwise._note_tiles else tile | {"DILATION": 2}
     assert compiled(kernel, sizes, {"num_warps": pairwise.WARPS}, **(numbers | pointers))
+sizes = {"LEAST": 1e-100, "ROWS": 1024, "COLUMNS": 16}
+numbers = dict.fromkeys(("rows", "columns", "steps"), "i32")
+pointers = dict.fromkeys(("shares", "mass", "of_row", "of_column"), "*fp64")
+assert compiled(sinkhorn._scale, sizes, {"num_warps": sinkhorn.WARPS}, **(numbers | pointers))
+sizes = {"SPREAD": 5.0, "LEAST": 1e-3, "ASKED": 24, "OF_OBJECT": 12, "OF_OTHERS": 16}
+sizes |= {"BLOCKS": 18, "BLOCK": colors.BLOCK, "CHUNK": colors.CHUNK}
+numbers = {"height": "i32", "width": "i32", "outside": "*u8", "image_index": "*i64"}
+assert compiled(colors._compare, sizes, {"num_warps": colors.WARPS}, **numbers)
 """
 
 

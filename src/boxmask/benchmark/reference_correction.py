@@ -160,8 +160,8 @@ def _chosen_objects(values: StoredValues, scale: float) -> list[CutOut]:
         indices=(0,),
     )
     wanted = torch.ones_like(chosen, dtype=torch.bool)
-    (found,) = CuttingOut(batch, masks, sure, wanted).objects()
-    return list(found)
+    (found,) = CuttingOut(batch, masks, boxes_of_masks(masks), sure, wanted).objects()
+    return [one.cut() for one in found]
 
 
 def _drawn_targets(values: StoredValues) -> Targets:

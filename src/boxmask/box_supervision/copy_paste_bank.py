@@ -2,13 +2,14 @@
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from boxmask.box_supervision.cut_out import CutOut, CuttingOut
+from boxmask.box_supervision.cut_out import CutOut, CuttingOut, RoughCut
 from boxmask.box_supervision.pasting import (
     LeastVisible,
     paint,
@@ -18,6 +19,8 @@ from boxmask.box_supervision.pasting import (
 )
 from boxmask.box_supervision.placing import PlacingSettings, place_objects
 from boxmask.structures import Batch
+
+Objects = Sequence[CutOut | RoughCut]  # of one picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +72,9 @@ class CopyPasteBank(nn.Module):
         super().__init__()
         self.settings = settings
         self.passes = math.inf  # how often the run looks at each picture
-        self.pictures: deque[tuple[CutOut, ...]] = deque(maxlen=settings.capacity)
+        self.pictures: deque[Objects] = deque(maxlen=settings.capacity)
         self._awaited: CuttingOut | None = None
-        self._arrived: list[tuple[CutOut, ...]] = []  # of an earlier part of the run
+        self._arrived: Sequence[Objects] = ()  # of an earlier part of the run
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -86,7 +89,7 @@ class CopyPasteBank(nn.Module):
         share = self.passes / self.settings.passes if self.settings.passes else 1.0
         return self.settings.probability * min(share, 1.0)
 
-    def remember(self, objects: tuple[CutOut, ...]) -> None:
+    def remember(self, objects: Objects) -> None:
         """Adds the objects of one picture; the oldest picture goes when the bank is full."""
         if objects:
             self.pictures.append(objects)
@@ -97,12 +100,12 @@ class CopyPasteBank(nn.Module):
             self.remember(picture)
         self._awaited = objects
 
-    def _take(self) -> list[tuple[CutOut, ...]]:
+    def _take(self) -> Sequence[Objects]:
         """The awaited objects; they are awaited no longer."""
         taken = self._arrived
         if self._awaited is not None:
             taken = self._awaited.objects()
-        self._awaited, self._arrived = None, []
+        self._awaited, self._arrived = None, ()
         return taken
 
     def paste(self, batch: Batch) -> tuple[Batch, tuple[int, ...]]:
@@ -150,9 +153,7 @@ class CopyPasteBank(nn.Module):
                 drawn[position] = pieces
         return drawn
 
-    def draw_placed(
-        self, source: tuple[CutOut, ...], boxes: Tensor, size: tuple[int, int]
-    ) -> list[CutOut]:
+    def draw_placed(self, source: Objects, boxes: Tensor, size: tuple[int, int]) -> list[CutOut]:
         """Objects to paste, each where it goes in a picture.
 
         Args:
@@ -160,12 +161,12 @@ class CopyPasteBank(nn.Module):
             boxes: (N, 4) of the picture that they go to, on the CPU.
             size: its (height, width).
         """
-        objects = [source[index] for index in self.draw(source)]
+        objects = [source[index].cut() for index in self.draw(source)]
         if self.settings.placing is None:
             return objects
         return place_objects(objects, boxes, size, self.settings.placing)
 
-    def draw(self, source: tuple[CutOut, ...]) -> list[int]:
+    def draw(self, source: Objects) -> list[int]:
         """Which objects of a remembered picture to paste: no object twice, none of score 0."""
         settings = self.settings
         count = min(max(round(settings.fraction * len(source)), 1), settings.most)
@@ -179,7 +180,7 @@ class CopyPasteBank(nn.Module):
         """The bank's content and what it awaits, for the state dict; this waits for the device."""
         self._arrived = self._take()
         return {
-            name: [[vars(one) for one in objects] for objects in pictures]
+            name: [[vars(one.cut()) for one in objects] for objects in pictures]
             for name, pictures in (("pictures", self.pictures), ("arrived", self._arrived))
         }
 

@@ -28,10 +28,54 @@ class CutOut:
     label: int
     score: float
 
+    def cut(self) -> "CutOut":
+        """Itself."""
+        return self
+
     def to(self, device: torch.device) -> "CutOut":
         """A copy on `device`, without a wait for it; the same where it is there already."""
         picture, mask = send(self.picture, device), send(self.mask, device)
         return replace(self, picture=picture, mask=mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoughCut:
+    """The window of a picture that an object's cells fill, and one cell around them.
+
+    Few objects are ever pasted: borders are made when one is.
+
+    Attributes:
+        picture: (3, H, W) uint8 RGB, on the CPU.
+        cells: (h, w) bool, of `stride` pixels; at least one of them lies in the picture as a whole.
+        stride: H / h = W / w.
+        corner: (x, y) of the window in the picture, in pixels.
+        size: (height, width) of the window's part that is not padding.
+        label: class.
+        score: in 0..1, mean score of its mask.
+    """
+
+    picture: Tensor
+    cells: Tensor
+    stride: int
+    corner: tuple[int, int]
+    size: tuple[int, int]
+    label: int
+    score: float
+
+    def cut(self) -> CutOut:
+        """The object, no larger than its mask."""
+        mask = aligned_upsample(self.cells[None, None].float(), self.stride)[0, 0] > 0.5
+        mask = mask[: self.size[0], : self.size[1]]
+        extent = extent_of_mask(mask.numpy())
+        assert extent is not None  # a whole cell never vanishes
+        rows, columns = extent
+        return CutOut(
+            picture=self.picture[:, rows, columns].clone(),
+            mask=mask[extent].clone(),
+            corner=(self.corner[0] + columns.start, self.corner[1] + rows.start),
+            label=self.label,
+            score=self.score,
+        )
 
 
 class CuttingOut:
@@ -43,80 +87,67 @@ class CuttingOut:
     Args:
         batch: the pictures, and N objects in all.
         masks: (N, h, w) bool, in cells of a whole number of pixels.
+        hulls: (N, 4) tight boxes of the masks, in cells.
         scores: (N, h, w) in 0..1, how sure each cell is.
         wanted: (N,) bool, the objects to cut out; none of a picture into which some were pasted.
     """
 
-    def __init__(self, batch: Batch, masks: Tensor, scores: Tensor, wanted: Tensor) -> None:
+    def __init__(
+        self, batch: Batch, masks: Tensor, hulls: Tensor, scores: Tensor, wanted: Tensor
+    ) -> None:
         self.batch = batch.host
-        cells = (batch.images.shape[-1] // masks.shape[-1]) ** 2
+        self.stride = batch.images.shape[-1] // masks.shape[-1]
+        cells = self.stride**2
         total = (scores * masks).sum(dim=(1, 2)) * cells
         quality = total / (masks.sum(dim=(1, 2)) * cells + 1)
-        self._fetched = Fetched(masks, quality, wanted)
+        self._fetched = Fetched(masks, hulls, quality, wanted)
 
-    def objects(self) -> list[tuple[CutOut, ...]]:
-        """The objects of each image, in their order; those with an empty mask are left out."""
-        masks, quality, wanted = self._fetched.get()
-        found: list[tuple[CutOut, ...]] = []
+    def objects(self) -> list[tuple[RoughCut, ...]]:
+        """The objects of each image, in their order; without those of no cell in the picture."""
+        masks, *fetched = self._fetched.get()
+        hulls, quality, wanted = (values.tolist() for values in fetched)
+        found: list[tuple[RoughCut, ...]] = []
         first = 0
         batch = self.batch
         for image, targets, size in zip(
             batch.images, batch.targets, batch.image_sizes, strict=True
         ):
-            rows = range(first, first + len(targets))
-            taken = [row for row in rows if wanted[row] and masks[row].any()]
             labels = targets.labels.tolist()
             pieces = (
-                _cut(image, size, masks[row], labels[row - first], float(quality[row]))
-                for row in taken
+                self._cut_roughly(image, size, masks[row], hulls[row], label, quality[row])
+                for row, label in enumerate(labels, start=first)
+                if wanted[row]
             )
             found.append(tuple(piece for piece in pieces if piece is not None))
-            first += len(targets)
+            first += len(labels)
         return found
 
-
-def _cut(
-    image: Tensor, size: tuple[int, int], cells: Tensor, label: int, score: float
-) -> CutOut | None:
-    """One object of a picture (3, H, W) in 0..1 by its mask (h, w), which has some cell.
-
-    Args:
-        image: with its padding.
-        size: (height, width) of the picture without it, which a cell of the rim may pass.
-        cells: the mask.
-        label: the object's class.
-        score: how good the mask is.
-
-    Returns:
-        None where all of the mask lies in the padding.
-    """
-    stride = image.shape[-1] // cells.shape[-1]
-    # Of cells around them, the outermost are those of the picture's rim or are not in the mask.
-    around = tuple(
-        slice(max(cell.start - 1, 0), min(cell.stop + 1, length))
-        for cell, length in zip(_extent(cells), cells.shape, strict=True)
-    )
-    mask = aligned_upsample(cells[None, None, *around].float(), stride)[0, 0] > 0.5
-    for axis in (0, 1):
-        length = size[axis] - around[axis].start * stride
-        mask = mask.narrow(axis, 0, min(length, mask.shape[axis]))
-    inside = extent_of_mask(mask.numpy())
-    if inside is None:
-        return None
-    y, x = (cell.start * stride + pixel.start for cell, pixel in zip(around, inside, strict=True))
-    mask = mask[inside].clone()
-    picture = image[:, y : y + mask.shape[0], x : x + mask.shape[1]]
-    return CutOut(
-        picture=(picture * 255).round().to(torch.uint8),
-        mask=mask,
-        corner=(x, y),
-        label=label,
-        score=score,
-    )
-
-
-def _extent(mask: Tensor) -> tuple[slice, slice]:
-    """Of a mask on the CPU that has some cell."""
-    extent = extent_of_mask(mask.numpy())
-    assert extent is not None
-    return extent
+    def _cut_roughly(
+        self,
+        image: Tensor,
+        size: tuple[int, int],
+        cells: Tensor,
+        hull: list[float],
+        label: int,
+        score: float,
+    ) -> RoughCut | None:
+        """One object of a padded picture (3, H, W) in 0..1, by its mask (h, w)."""
+        x1, y1, x2, y2 = (int(end) for end in hull)
+        # Of cells around them, the outermost are those of the picture's rim or are not in the mask.
+        top, left = max(y1 - 1, 0), max(x1 - 1, 0)
+        window = cells[top : y2 + 1, left : x2 + 1].clone()
+        whole = window[: size[0] // self.stride - top, : size[1] // self.stride - left]
+        if min(size[0] // self.stride - top, size[1] // self.stride - left) <= 0 or not whole.any():
+            return None
+        y, x = top * self.stride, left * self.stride
+        height, width = (length * self.stride for length in window.shape)
+        picture = image[:, y : y + height, x : x + width]
+        return RoughCut(
+            picture=(picture * 255).round_().to(torch.uint8),
+            cells=window,
+            stride=self.stride,
+            corner=(x, y),
+            size=(size[0] - y, size[1] - x),
+            label=label,
+            score=score,
+        )

@@ -230,16 +230,15 @@ class SelfCorrectionLoss(WeakLoss):
         """Objects of pictures without pasted ones go to the bank, at full size."""
         batch = context.batch
         cell = batch.images.shape[-1] // correction.instance.shape[-1]
-        hulls = boxes_of_masks(correction.masks.foreground) * cell
-        fits = paired_iou(hulls, torch.cat([t.boxes for t in batch.targets]).to(hulls.dtype))
+        masks = correction.masks
+        hulls = boxes_of_masks(masks.foreground)
+        boxes = torch.cat([t.boxes for t in batch.targets])
         usable = correction.known & self.bank.seen[correction.labels]
-        usable &= fits >= bank.settings.least_fit
+        usable &= paired_iou(hulls * cell, boxes.to(hulls.dtype)) >= bank.settings.least_fit
         fresh = torch.ones(len(batch), dtype=torch.bool)
         fresh[list(self._pasted)] = False
         usable &= send(fresh, usable.device)[correction.image_index]
-        bank.await_objects(
-            CuttingOut(batch, correction.masks.foreground, correction.masks.scores, usable)
-        )
+        bank.await_objects(CuttingOut(batch, masks.foreground, hulls, masks.scores, usable))
 
     def _instance_masks(self, teacher: MaskSamples, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of `count` objects: mask (N, h, w) in 0..1, known (N,) bool, box (N, h, w) bool."""

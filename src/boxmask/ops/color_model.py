@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from boxmask.ops.fused import fused_kernels_run
+
 COLOR_SPREAD = 5.0
 """LAB units by which colours of one thing differ."""
 
@@ -92,30 +94,71 @@ def scores_by_colors(
     """
     if len(scores) == 0:
         return scores
-    sides = boxes[:, 2:] - boxes[:, :2]
-    reach = PLACE_SPREAD * sides.prod(dim=1).sqrt().clamp(min=1)  # (N,) cells
-    margin = (sides * SURROUNDINGS).clamp(min=LEAST_SURROUNDINGS)
-    around = torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)
-    asked, objects, others = (
-        _lattice(where, count, lab, image_index)
-        for where, count in ((boxes, ASKED), (boxes, OF_OBJECT), (around, OF_OTHERS))
-    )
-    mask = (scores.float() * (own & (scores > 0.5))).flatten(1)
-    of_object = mask.gather(1, objects.index) * objects.present
-    of_others = outside.flatten(1)[image_index[:, None], others.index] & others.present
-    itself = _times_among(asked, objects) * mask.gather(1, asked.index)
-    nobody = torch.zeros_like(itself)  # an asked cell is in a box
-    like_object = _share_alike(asked, objects, of_object, reach, itself)
-    like_others = _share_alike(asked, others, of_others.float(), reach, nobody)
-    ratios = ((like_object + LEAST_SHARE) / (like_others + LEAST_SHARE)).log()
-    ratios = ratios.clamp(-CERTAIN, CERTAIN).unflatten(1, (ASKED, ASKED))
-    compared = of_object.mean(dim=1) > LEAST_PART  # (N,) both kinds of cells are there
-    compared &= of_others.float().mean(dim=1) > LEAST_PART
+    mask = scores.float() * (own & (scores > 0.5))
+    compare = fused_comparison if fused_kernels_run(lab.device) else plain_comparison
+    ratios, means = compare(mask, outside, lab, image_index, boxes)
+    ratios = ratios.log().clamp(-CERTAIN, CERTAIN).unflatten(1, (ASKED, ASKED))
+    compared = (means > LEAST_PART).all(dim=1)  # (N,) both kinds of cells are there
     given = scores.clamp(LEAST_SCORE, 1 - LEAST_SCORE)
     # sigmoid(logit(given) + ratio), with one exponential
     raised = _on_map(ratios, boxes, scores.shape[-2:]).exp() * given
     changed = raised / (raised + (1 - given))
     return torch.where(own & compared[:, None, None], changed.to(scores.dtype), scores)
+
+
+def fused_comparison(
+    mask: Tensor, outside: Tensor, lab: Tensor, image_index: Tensor, boxes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`plain_comparison` in one kernel on a CUDA device."""
+    from boxmask.ops.color_model_triton import compared_colors  # Triton is not everywhere
+
+    boxes = boxes.float()
+    around, reach = _surroundings(boxes)
+    return compared_colors(
+        mask, outside, lab.float(), image_index, boxes, around, reach,
+        counts=(ASKED, OF_OBJECT, OF_OTHERS), color_spread=COLOR_SPREAD, least_share=LEAST_SHARE,
+    )  # fmt: skip
+
+
+def plain_comparison(
+    mask: Tensor, outside: Tensor, lab: Tensor, image_index: Tensor, boxes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Shares of like cells in the object and outside all boxes, for each cell that is asked.
+
+    Args:
+        mask: (N, h, w) float32, how much each cell counts for its object.
+        outside: see `scores_by_colors`, as all that follows.
+        lab: colours.
+        image_index: picture of each object.
+        boxes: in cells.
+
+    Returns:
+        (N, n * n) ratio of both shares, and (N, 2) mean weights of the cells that tell the colours
+        of the object and those around.
+    """
+    around, reach = _surroundings(boxes)
+    asked, objects, others = (
+        _lattice(where, count, lab, image_index)
+        for where, count in ((boxes, ASKED), (boxes, OF_OBJECT), (around, OF_OTHERS))
+    )
+    mask = mask.flatten(1)
+    of_object = mask.gather(1, objects.index) * objects.present
+    of_others = outside.flatten(1)[image_index[:, None], others.index] & others.present
+    of_others = of_others.float()
+    itself = _times_among(asked, objects) * mask.gather(1, asked.index)
+    nobody = torch.zeros_like(itself)  # an asked cell is in a box
+    like_object = _share_alike(asked, objects, of_object, reach, itself)
+    like_others = _share_alike(asked, others, of_others, reach, nobody)
+    means = torch.stack([of_object.mean(dim=1), of_others.mean(dim=1)], dim=1)
+    return (like_object + LEAST_SHARE) / (like_others + LEAST_SHARE), means
+
+
+def _surroundings(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, 4) boxes (N, 4) with what is around them, and (N,) how far places count, in cells."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    reach = PLACE_SPREAD * sides.prod(dim=1).sqrt().clamp(min=1)
+    margin = (sides * SURROUNDINGS).clamp(min=LEAST_SURROUNDINGS)
+    return torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1), reach
 
 
 def _lattice(boxes: Tensor, count: int, lab: Tensor, image_index: Tensor) -> _Cells:

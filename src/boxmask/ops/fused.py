@@ -23,7 +23,7 @@ def fused_kernels_run(device: torch.device) -> bool:
     return device.type == "cuda" and find_spec("triton") is not None and _tried(device)
 
 
-def launch(kernel: Any, grid: tuple[int, ...], *given: Tensor | int, **sizes: int) -> None:
+def launch(kernel: Any, grid: tuple[int, ...], *given: Tensor | int, **sizes: float) -> None:
     """Starts a Triton kernel: as many programs as the grid says, all with the same arguments."""
     kernel[grid](*given, **sizes)
 
@@ -36,7 +36,7 @@ def _tried(device: torch.device) -> bool:
     exactly = torch.autocast(device.type, enabled=False)
     try:
         with torch.inference_mode(mode=False), torch.enable_grad(), exactly:
-            difference = max(_difference_of_pairs(device), _difference_of_masks(device))
+            difference = max(form(device) for form in _DIFFERENCES)
     except Exception as problem:  # noqa: BLE001: whatever a compiler may say
         found = f"{type(problem).__name__}: {problem}".splitlines()[0]
     else:
@@ -84,6 +84,40 @@ def _difference_of_masks(device: torch.device) -> float:
         assert isinstance(logits, Tensor)
         found.append((logits, *torch.autograd.grad(logits.square().mean(), leaves)))
     return _largest_difference(found)
+
+
+def _difference_of_shares(device: torch.device) -> float:
+    """Largest difference between both forms of the assignment's steps."""
+    from boxmask.ops.sinkhorn_triton import scaled
+
+    random = torch.Generator().manual_seed(0)
+    shares = torch.rand(2, 37, 5, generator=random, dtype=torch.float64).to(device)
+    mass = shares.sum(dim=1) * 2
+    by_row = torch.ones_like(shares[..., :1])
+    for _ in range(3):
+        by_column = mass[..., None] / (shares.mT @ by_row)
+        by_row = 1 / (shares @ by_column)
+    found = scaled(shares, mass, 3, 1e-100)
+    return _largest_difference([found, (by_row[..., 0], by_column[..., 0])])
+
+
+def _difference_of_colors(device: torch.device) -> float:
+    """Largest difference between both forms of the question after colours."""
+    from boxmask.ops.color_model import fused_comparison, plain_comparison
+
+    random = torch.Generator().manual_seed(0)
+    lab = (torch.rand(2, 3, 24, 31, generator=random) * 20).to(device)
+    mask = torch.rand(3, 24, 31, generator=random).to(device)
+    outside = (torch.rand(2, 24, 31, generator=random) < 0.5).to(device)
+    boxes = torch.rand(3, 4, generator=random).to(device) * 9
+    boxes[:, 2:] += boxes[:, :2] + 2
+    given = mask, outside, lab, torch.tensor([0, 1, 1], device=device), boxes
+    return _largest_difference([fused_comparison(*given), plain_comparison(*given)])
+
+
+_DIFFERENCES = (
+    _difference_of_pairs, _difference_of_masks, _difference_of_shares, _difference_of_colors,
+)  # fmt: skip
 
 
 def _largest_difference(found: list[tuple[Tensor, ...]]) -> float:

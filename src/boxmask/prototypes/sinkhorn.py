@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from boxmask.ops.fused import fused_kernels_run
 from boxmask.structures.checks import check_same_length
 
 CHECK_EVERY = 10  # iterations between two looks at the marginals
@@ -99,9 +100,13 @@ def _scaled(shares: Tensor, mass: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     if shares.device.type == "cpu":  # torch's products of such thin matrices take ten times longer
         factors = _scaled_arrays(shares.numpy(), mass.numpy(), steps)
         of_pixel, of_prototype = map(torch.from_numpy, factors)
-    else:
-        of_pixel, of_prototype = _scaled_arrays(shares, mass, steps)
-    return of_pixel, of_prototype
+        return of_pixel, of_prototype
+    if fused_kernels_run(shares.device):
+        from boxmask.ops.sinkhorn_triton import fits, scaled  # Triton is not everywhere
+
+        if fits(shares):
+            return scaled(shares, mass, steps, TINY)
+    return _scaled_arrays(shares, mass, steps)
 
 
 def _scaled_arrays(shares: Any, mass: Any, steps: int) -> tuple[Any, Any]:
