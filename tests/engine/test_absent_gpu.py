@@ -15,7 +15,7 @@ from boxmask.box_supervision.pasting import LeastVisible
 from boxmask.detectors.given_boxes import masks_for_boxes
 from boxmask.engine.teacher import MovingAverage
 from boxmask.engine.training_step import TrainingStep
-from boxmask.ops import dynamic_mask, pairwise
+from boxmask.ops import dynamic_mask, fused
 from boxmask.recipes.models import build_recipe
 from boxmask.structures import Batch
 
@@ -38,7 +38,7 @@ def one_object() -> CutOut:
 
 @pytest.fixture(autouse=True)
 def no_kernels(monkeypatch):
-    monkeypatch.setattr(pairwise, "fused_kernels_run", lambda device: False)
+    monkeypatch.setattr(fused, "_tried", lambda device: False)
     monkeypatch.setattr(dynamic_mask, "three_layers", without_layers)
 
 

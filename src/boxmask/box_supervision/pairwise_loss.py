@@ -8,11 +8,10 @@ from torch import Tensor
 
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss
 from boxmask.ops.affinity import (
-    NEIGHBORS,
     color_similarity,
     neighbor_distances,
     neighbor_valid,
-    shifted,
+    neighbors,
     standardized,
 )
 from boxmask.ops.boxes import cells_in_boxes, outside_boxes
@@ -110,7 +109,8 @@ class PairwiseLoss(WeakLoss):
         distance = neighbor_distances(lab, settings.dilation) / settings.gate.color_reach
         distance += neighbor_distances(features, settings.dilation) / settings.gate.feature_reach
         near = (distance < 1) & neighbor_valid(valid, settings.dilation)
-        return torch.where(_one_end(hidden, settings.dilation), near, similar)
+        one_end = hidden[:, None] | neighbors(hidden, settings.dilation)
+        return torch.where(one_end, near, similar)
 
 
 def _hidden_cells(lab: Tensor, batch: Batch, stride: int, hidden_below: float) -> Tensor:
@@ -124,12 +124,6 @@ def _hidden_cells(lab: Tensor, batch: Batch, stride: int, hidden_below: float) -
     )
     hiding = every * (contrast <= hidden_below)[:, None]  # other boxes shrink to a point
     return cells_in_boxes(hiding.split(counts), stride, size)
-
-
-def _one_end(cells: Tensor, dilation: int) -> Tensor:
-    """Edges with at least one end in `cells`: (B, h, w) bool to (B, 8, h, w) bool."""
-    steps = ((dy * dilation, dx * dilation) for dy, dx in NEIGHBORS)
-    return torch.stack([cells | shifted(cells, step) for step in steps], dim=1)
 
 
 def _on_grid(features: Tensor, lab: Tensor) -> Tensor:

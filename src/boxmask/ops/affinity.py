@@ -35,6 +35,15 @@ def shifted(maps: Tensor, offset: tuple[int, int]) -> Tensor:
     return out
 
 
+def neighbors(maps: Tensor, dilation: int) -> Tensor:
+    """The values at each cell's eight neighbours: (B, h, w) to (B, 8, h, w), zero outside."""
+    height, width = maps.shape[-2:]
+    padded = F.pad(maps, (dilation,) * 4)
+    starts = (((dy + 1) * dilation, (dx + 1) * dilation) for dy, dx in NEIGHBORS)
+    views = [padded[:, top : top + height, left : left + width] for top, left in starts]
+    return torch.stack(views, dim=1)
+
+
 def lab_at_stride(images: Tensor, stride: int, *, truncate: bool = False) -> Tensor:
     """CIE-LAB colours of the image averaged over cells of `stride` pixels.
 
@@ -93,8 +102,7 @@ def _overlap(offset: int, size: int) -> tuple[slice, slice] | None:
 
 def neighbor_valid(valid: Tensor, dilation: int) -> Tensor:
     """Whether a cell and its neighbour both count: (B, h, w) bool to (B, 8, h, w) bool."""
-    pairs = [valid & shifted(valid, (dy * dilation, dx * dilation)) for dy, dx in NEIGHBORS]
-    return torch.stack(pairs, dim=1)
+    return valid[:, None] & neighbors(valid, dilation)
 
 
 def color_similarity(lab: Tensor, valid: Tensor, dilation: int) -> Tensor:
