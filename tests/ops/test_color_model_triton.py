@@ -20,22 +20,28 @@ def scene(seed, count=4, size=(29, 37)):
     outside = torch.rand(2, *size, generator=random) < 0.6
     index = torch.randint(2, (count,), generator=random)
     boxes = torch.cat([middles - sides / 2, middles + sides / 2], dim=1)
-    return tuple(one.to(DEVICE) for one in (mask, outside, lab, index, boxes))
+    return mask, outside, lab, index, boxes
+
+
+def on_device(given):
+    return tuple(one.to(DEVICE) for one in given)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_equals_the_plain_form(seed):
+    """That of a CPU, which subtracts places and colours; a GPU's multiplies them out."""
     given = scene(seed)
-    for fused, plain in zip(fused_comparison(*given), plain_comparison(*given), strict=True):
-        torch.testing.assert_close(fused, plain, rtol=2e-4, atol=1e-6)
+    found, expected = fused_comparison(*on_device(given)), plain_comparison(*given)
+    for fused, plain in zip(found, expected, strict=True):
+        torch.testing.assert_close(fused.cpu(), plain, rtol=2e-4, atol=1e-6)
 
 
 def test_scores_are_the_same_in_both_forms(monkeypatch):
     scores, outside, lab, index, boxes = scene(7)
-    own = torch.rand(scores.shape, generator=torch.Generator().manual_seed(8)).to(DEVICE) < 0.9
-    found = []
-    for fused in (True, False):
-        monkeypatch.setattr(color_model, "fused_kernels_run", lambda device, fused=fused: fused)
-        found.append(scores_by_colors(scores, lab, index, boxes, own, outside))
-    assert (found[1] != scores).any()
-    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+    own = torch.rand(scores.shape, generator=torch.Generator().manual_seed(8)) < 0.9
+    given = scores, lab, index, boxes, own, outside
+    plain = scores_by_colors(*given)
+    assert (plain != scores).any()
+    monkeypatch.setattr(color_model, "fused_kernels_run", lambda device: True)
+    fused = scores_by_colors(*on_device(given)).cpu()
+    torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
