@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from boxmask.data.picture_ends import ends_early
 from boxmask.errors import UserError
 
 PICTURE_SUFFIXES = frozenset(
@@ -78,12 +79,15 @@ def read_picture(path: Path | str) -> NDArray[np.uint8]:
 
 
 def picture_size(path: Path | str) -> tuple[int, int]:
-    """Reads (height, width) of a picture, as shown, from its header alone.
+    """Reads (height, width) of a picture, as shown, from its file's first and last bytes.
+
+    Only a file that does not end as its kind should is decoded, to tell one that was cut short
+    from a whole one with something behind the picture.
 
     Raises:
-        UserError: If the file is missing or no picture.
+        UserError: If the file is missing, cut short, or no picture.
     """
-    (height, width), orientation = _header(Path(path))
+    (height, width), orientation = _header(Path(path), whole=True)
     return (width, height) if orientation in _SIDEWAYS else (height, width)
 
 
@@ -114,13 +118,16 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
 
 
-def _header(path: Path) -> tuple[tuple[int, int], int]:
-    """The stored (height, width) and the EXIF orientation."""
+def _header(path: Path, *, whole: bool = False) -> tuple[tuple[int, int], int]:
+    """The stored (height, width) and the EXIF orientation; `whole` fails for a cut file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return (image.height, image.width), _orientation(image)
+            with path.open("rb") as stream, Image.open(stream) as image:
+                header = (image.height, image.width), _orientation(image)
+                if whole and ends_early(image, stream):
+                    image.load()  # raises where pixels are missing
+                return header
     except Exception as error:  # a broken file can raise nearly anything from its decoder
         raise _unreadable(path, error) from error
 
