@@ -36,6 +36,7 @@ def picture_folders(file: Path, split: str) -> list[list[Path]]:
     words = [word.group(0)] if word else []
     words += [re.sub(r"\d+$", "", words[0])] if words else []
     words += SPLIT_WORDS.get(split, (split,))
+    words.append(file.stem.removeprefix("instances_"))  # CVAT: instances_default, images/default
     tiers = []
     for base in (file.parent, file.parent.parent):
         pictures = [base / name for name in ("images", "JPEGImages", "imgs", "data")]
