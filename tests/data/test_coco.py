@@ -1,4 +1,5 @@
 import json
+from unicodedata import normalize
 
 import pytest
 
@@ -261,6 +262,23 @@ def test_names_keep_sub_folders_and_unicode(tmp_path, make_picture, make_coco):
     make_picture(tmp_path / "images" / "süß" / "日 本.png")
     make_coco(tmp_path / "train.json", [{"id": 1, "file_name": "süß\\日 本.png"}], [])
     assert only_record(read_data(tmp_path)).name == "süß/日 本.png"
+
+
+@pytest.mark.parametrize(("given", "disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_umlauts_in_either_form(tmp_path, make_picture, make_coco, given, disk):
+    names = {form: normalize(form, "süß/Käfer.png") for form in ("NFC", "NFD")}
+    make_picture(tmp_path / "images" / names[disk])
+    make_coco(tmp_path / "train.json", [{"id": 1, "file_name": names[given]}], [])
+    assert only_record(read_data(tmp_path)).path.name == normalize(disk, "Käfer.png")
+
+
+def test_the_exact_name_comes_before_another_form(tmp_path, make_picture, make_coco):
+    names = [normalize(form, "Käfer.png") for form in ("NFC", "NFD")]
+    for name in names:
+        make_picture(tmp_path / "images" / name)
+    images = [{"id": k, "file_name": name} for k, name in enumerate(names)]
+    records = read_data(make_coco(tmp_path / "train.json", images, [])).splits["train"].records
+    assert [record.path.name for record in records] == names
 
 
 def test_missing_picture_is_not_taken_from_next_door(tmp_path, make_picture, make_coco):

@@ -1,3 +1,5 @@
+from unicodedata import normalize
+
 import pytest
 import yaml
 
@@ -291,3 +293,19 @@ def test_keypoints_that_no_yaml_speaks_of(points, is_box):
     assert (line.polygon is None) == is_box
     if is_box:
         assert line.box == (10, 7.5, 30, 22.5)
+
+
+@pytest.mark.parametrize(("label", "disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("listed", [True, False])
+def test_umlauts_in_either_form(tmp_path, make_picture, label, disk, listed):
+    make_picture(tmp_path / "images" / f"{normalize(disk, 'Käfer')}.png")
+    (tmp_path / "labels").mkdir()
+    file = tmp_path / "labels" / f"{normalize(label, 'Käfer')}.txt"
+    file.write_text("0 0.5 0.5 0.5 0.5")
+    if listed:
+        text = f"images/{normalize(label, 'Käfer')}.png"
+        (tmp_path / "train.txt").write_text(text, encoding="utf-8")
+        (tmp_path / "data.yaml").write_text("train: train.txt\nnames: [x]")
+    folder = read_data(tmp_path)
+    assert len(train_record(folder)) == 1
+    assert not folder.errors

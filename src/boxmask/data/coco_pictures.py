@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from boxmask.data.coco_layout import SPLIT_WORDS
+from boxmask.data.spelling import spellings
 from boxmask.errors import UserError
 
 SAMPLE = 32
@@ -82,7 +83,8 @@ def resolve_pictures(
 
 
 def _find(file_name: str, folders: Sequence[Path]) -> Path | None:
-    names = dict.fromkeys((file_name.strip().replace("\\", "/"), safe_name(file_name)))
+    given = file_name.strip().replace("\\", "/")
+    names = dict.fromkeys((*spellings(given), *spellings(safe_name(file_name))))
     places = (folder / name for folder in folders for name in names)
     return next((path for path in places if _is_file(path)), None)
 

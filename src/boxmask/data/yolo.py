@@ -23,6 +23,7 @@ from boxmask.data.yolo_layout import (
     find_yaml,
     layout_of_yaml,
     layout_without_yaml,
+    text_of_picture,
 )
 from boxmask.data.yolo_lines import (
     BOX_FILE_HEADER,
@@ -92,7 +93,7 @@ def _read_split(
             log.error(where, f"another picture of the split is called {name}, too")
             continue
         used.add(name)
-        labels = beside_images(path, "labels")
+        labels = text_of_picture(path)
         if not labels.is_file():
             without.append(where)
         picture = Picture(path=path, name=name, image_size=size, image_id=len(records) + 1)
@@ -117,7 +118,7 @@ def _read_labels(
             lines.append(parse_yolo_line(text, number, picture.image_size, layout.keypoint_shape))
         except ValueError as error:
             log.error(f"{shown}:{number}", str(error))
-    for line in _with_given_boxes(lines, beside_images(picture.path, "boxes"), picture, log):
+    for line in _with_given_boxes(lines, text_of_picture(picture.path, "boxes"), picture, log):
         where = f"{shown}:{line.number}"
         if line.class_number >= len(names):
             text = (
@@ -168,7 +169,7 @@ def _with_given_boxes(
 
 def _find_orphans(split: YoloSplit, root: Path, log: ProblemLog) -> None:
     """One error for each label file of the split's folders that has no picture."""
-    known = {beside_images(path, "labels") for path, _ in split.pictures}
+    known = {text_of_picture(path) for path, _ in split.pictures}
     for folder in split.folders:
         labels = beside_images(folder / "x", "labels").parent
         for file in sorted(labels.rglob("*.txt")):
@@ -192,7 +193,7 @@ def _numbered_names(layout: YoloLayout) -> tuple[str, ...]:
     highest = -1
     for split in layout.splits:
         for path, _ in split.pictures:
-            for _, text in numbered_lines(beside_images(path, "labels")):
+            for _, text in numbered_lines(text_of_picture(path)):
                 word = text.split()[0]
                 if word.isascii() and word.isdigit() and len(word) < 6:
                     highest = max(highest, int(word))

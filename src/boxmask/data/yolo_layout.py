@@ -13,6 +13,7 @@ import yaml
 from boxmask.data.coco_layout import SPLIT_WORDS
 from boxmask.data.pictures import is_picture
 from boxmask.data.reading import ProblemLog
+from boxmask.data.spelling import as_stored
 from boxmask.data.yolo_classes import counted_names, listed_names, yaml_names
 from boxmask.errors import UserError
 
@@ -64,6 +65,11 @@ def beside_images(picture: Path, folder: str) -> Path:
             parts[position] = folder
             return Path(*parts).with_suffix(".txt")
     return picture.with_suffix(".txt")
+
+
+def text_of_picture(picture: Path, folder: str = "labels") -> Path:
+    """`beside_images`, as the disk spells the file's name."""
+    return as_stored(beside_images(picture, folder))
 
 
 def find_yaml(root: Path) -> Path | None:
@@ -142,7 +148,7 @@ def _has_labels(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     files = (path for path in folder.rglob("*") if is_picture(path))
-    return any(beside_images(path, "labels").is_file() for path in files)
+    return any(text_of_picture(path).is_file() for path in files)
 
 
 def _folder_split(name: str, folders: Sequence[Path]) -> YoloSplit:
@@ -204,7 +210,7 @@ def _listed_pictures(file: Path) -> list[tuple[Path, str]]:
     for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines():
         text = line.strip().replace("\\", "/")
         if text:
-            path = file.parent / text
+            path = as_stored(file.parent / text)
             below = path.as_posix().rpartition("/images/")[2] if "/images/" in text else text
             pictures.append((path, below.removeprefix("./") if "/images/" in text else path.name))
     return pictures
