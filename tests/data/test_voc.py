@@ -50,6 +50,12 @@ def test_index_pictures_become_masks(classic):
         assert [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] == box.tolist()
 
 
+def test_index_pictures_above_the_limit_of_pillow(classic, monkeypatch):
+    (record,) = read_data(classic).splits["train"].records
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    assert decode_segmentation(record.segmentations[0], record.image_size).sum() == 200
+
+
 def test_devkit_folder(classic):
     devkit = classic.parent / "devkit"
     devkit.mkdir()
