@@ -185,6 +185,8 @@ def _report_missing(
     fix = f"Correct `{name}` in {file.name}"
     if name == "val":
         fix += ", or train with --val-fraction 0.2"
+    if name == "test":
+        fix += "; training does without it"
     tell = log.error if needed else log.warning
     for value in missing:
         tell(f"{file.name}: {name}", f"{value} does not exist", f"{fix}.")
