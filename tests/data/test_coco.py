@@ -1,4 +1,5 @@
 import json
+from unicodedata import normalize
 
 import pytest
 
@@ -173,6 +174,13 @@ def test_double_class_name_becomes_one_class(one_picture_coco, annotation):
     assert any("used twice" in text for text in warnings(folder))
 
 
+def test_a_category_without_a_name(one_picture_coco, annotation):
+    path = one_picture_coco([annotation(1, 1, (1, 1, 4, 4))], categories=[{"id": 1}])
+    folder = read_data(path)
+    assert folder.class_names == ("1",)
+    assert "category 1 has no name" in "\n".join(warnings(folder))
+
+
 def test_text_ids(tmp_path, make_picture, make_coco, annotation):
     make_picture(tmp_path / "a.png")
     path = make_coco(
@@ -200,6 +208,9 @@ def test_text_ids(tmp_path, make_picture, make_coco, annotation):
         ("annotations/instances_train2017.json", "train/a.png"),
         ("train/_annotations.coco.json", "train/a.png"),
         ("train/labels.json", "train/data/a.png"),
+        ("annotations/instances_default.json", "images/default/a.png"),
+        ("annotations/instances_default.json", "images/a.png"),
+        ("annotations/instances_Train.json", "images/Train/a.png"),
     ],
 )
 def test_pictures_are_found(tmp_path, make_picture, make_coco, json_name, picture):
@@ -210,10 +221,64 @@ def test_pictures_are_found(tmp_path, make_picture, make_coco, json_name, pictur
     assert folder.format == "coco"
 
 
+def test_cvat_export_with_keypoints_and_sub_folders(tmp_path, make_picture, make_coco):
+    make_picture(tmp_path / "images" / "default" / "first" / "a.png")
+    for task in ("instances", "person_keypoints"):
+        file = tmp_path / "annotations" / f"{task}_default.json"
+        make_coco(file, [{"id": 1, "file_name": "first/a.png"}], [])
+    folder = read_data(tmp_path)
+    assert folder.splits["train"].source.name == "instances_default.json"
+    assert only_record(folder).name == "first/a.png"
+
+
+@pytest.mark.parametrize("crowd", [False, True])
+@pytest.mark.parametrize("kind", [int, float, bool, str, " {:d} ".format, "{!s}".format])
+def test_crowd_marks_of_any_type(one_picture_coco, annotation, kind, crowd):
+    given = kind(int(crowd)) if kind is str else kind(crowd)
+    folder = read_data(one_picture_coco([annotation(5, 1, (1, 2, 10, 20), iscrowd=given)]))
+    assert only_record(folder).crowd.tolist() == [crowd]
+    assert not folder.errors
+
+
+@pytest.mark.parametrize("given", ["maybe", 2, -1, [], {}, 0.5])
+def test_senseless_crowd_marks(one_picture_coco, annotation, given):
+    folder = read_data(one_picture_coco([annotation(5, 1, (1, 2, 10, 20), iscrowd=given)]))
+    assert errors(folder) == [f"train.json: annotation 5  iscrowd is {given!r}, expected 0 or 1"]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "told"),
+    [("40", "30", False), (40.0, 30.0, False), ("41", "30", True), ("wide", "30", False)],
+)
+def test_sizes_as_text(tmp_path, make_picture, make_coco, width, height, told):
+    make_picture(tmp_path / "a.png", (30, 40))
+    image = {"id": 1, "file_name": "a.png", "width": width, "height": height}
+    folder = read_data(make_coco(tmp_path / "train.json", [image], []))
+    assert only_record(folder).image_size == (30, 40)
+    assert any("size is given as 41 x 30" in text for text in warnings(folder)) == told
+
+
 def test_names_keep_sub_folders_and_unicode(tmp_path, make_picture, make_coco):
     make_picture(tmp_path / "images" / "süß" / "日 本.png")
     make_coco(tmp_path / "train.json", [{"id": 1, "file_name": "süß\\日 本.png"}], [])
     assert only_record(read_data(tmp_path)).name == "süß/日 本.png"
+
+
+@pytest.mark.parametrize(("given", "disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_umlauts_in_either_form(tmp_path, make_picture, make_coco, given, disk):
+    names = {form: normalize(form, "süß/Käfer.png") for form in ("NFC", "NFD")}
+    make_picture(tmp_path / "images" / names[disk])
+    make_coco(tmp_path / "train.json", [{"id": 1, "file_name": names[given]}], [])
+    assert only_record(read_data(tmp_path)).path.name == normalize(disk, "Käfer.png")
+
+
+def test_the_exact_name_comes_before_another_form(tmp_path, make_picture, make_coco):
+    names = [normalize(form, "Käfer.png") for form in ("NFC", "NFD")]
+    for name in names:
+        make_picture(tmp_path / "images" / name)
+    images = [{"id": k, "file_name": name} for k, name in enumerate(names)]
+    records = read_data(make_coco(tmp_path / "train.json", images, [])).splits["train"].records
+    assert [record.path.name for record in records] == names
 
 
 def test_missing_picture_is_not_taken_from_next_door(tmp_path, make_picture, make_coco):

@@ -125,6 +125,21 @@ def test_require_usable(tmp_path, make_split):
     require_usable(folder, skip_bad=True)
 
 
+def test_a_picture_cut_short_is_an_error_that_can_be_skipped(tmp_path, make_picture, make_coco):
+    names = ["a.jpg", "b.jpg"]
+    for name in names:
+        make_picture(tmp_path / "images" / name)
+    cut = tmp_path / "images" / "b.jpg"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    images = [{"id": k, "file_name": name} for k, name in enumerate(names)]
+    folder = read_data(make_coco(tmp_path / "train.json", images, []))
+    with pytest.raises(UserError, match="1 error") as caught:
+        require_usable(folder, skip_bad=False)
+    assert "b.jpg: picture cannot be read" in caught.value.where
+    require_usable(folder, skip_bad=True)
+    assert [record.name for record in folder.splits["train"].records] == ["a.jpg"]
+
+
 def test_nothing_usable_is_refused_even_when_skipping(tmp_path, make_coco):
     folder = read_data(make_coco(tmp_path / "train.json", [], []))
     with pytest.raises(UserError, match="no picture"):

@@ -17,6 +17,7 @@ from boxmask.data.loader import (
 )
 from boxmask.data.records import ImageRecord
 from boxmask.data.transforms import AugmentationSettings, Sample
+from boxmask.errors import UserError
 from boxmask.structures import Targets
 
 
@@ -202,3 +203,20 @@ def test_plain_loader_gives_each_picture_once(pictures, num_ranks):
 
 def test_plain_loader_of_nothing():
     assert list(plain_loader([], 32, LoaderSettings(batch_size=2))) == []
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("kind", ["train", "plain"])
+def test_an_unreadable_picture_is_named_without_a_traceback(pictures, num_workers, kind):
+    pictures[3].path.write_bytes(b"no picture")
+    settings = LoaderSettings(batch_size=2, num_workers=num_workers)
+    if kind == "train":
+        augmentation = AugmentationSettings(image_size=40)
+        loader = train_loader(pictures, augmentation, settings, lambda: 0)
+    else:
+        loader = plain_loader(pictures, 40, settings)
+    with pytest.raises(UserError, match="picture cannot be read") as caught:
+        list(loader)
+    assert caught.value.where == str(pictures[3].path)
+    assert "Replace the file" in caught.value.fix
+    assert "Traceback" not in caught.value.what

@@ -111,3 +111,31 @@ def test_sizes_of_many_keep_order_and_errors(tmp_path, make_picture):
     sizes = picture_sizes([*good, tmp_path / "none.png"])
     assert sizes[:20] == [(k + 1, 5) for k in range(20)]
     assert isinstance(sizes[20], UserError)
+
+
+def test_a_satellite_picture_is_read(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("1", (20_000, 10_000)).save(path)  # Pillow alone refuses 200 million pixels
+    before = Image.MAX_IMAGE_PIXELS
+    assert picture_size(path) == (10_000, 20_000)
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_pixels_of_a_picture_above_the_limit_of_pillow(tmp_path, make_picture, monkeypatch):
+    path = make_picture(tmp_path / "a.png", (30, 40))
+    pixels = read_picture(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    assert np.array_equal(read_picture(path), pixels)
+    assert Image.MAX_IMAGE_PIXELS == 500
+    assert picture_sizes([path] * 20) == [(30, 40)] * 20
+    assert Image.MAX_IMAGE_PIXELS == 500
+
+
+def test_too_large_a_picture_is_refused_with_advice(tmp_path, make_picture, monkeypatch):
+    path = make_picture(tmp_path / "a.png", (30, 40))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
+    monkeypatch.setattr("boxmask.data.pictures.MAX_PIXELS", 1000)
+    for function in (read_picture, picture_size):
+        with pytest.raises(UserError, match="more than 0 million pixels") as caught:
+            function(path)
+        assert "tiles" in caught.value.fix

@@ -1,3 +1,5 @@
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -46,6 +48,12 @@ def test_index_pictures_become_masks(classic):
         mask = decode_segmentation(segmentation, record.image_size)
         rows, columns = np.nonzero(mask)
         assert [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] == box.tolist()
+
+
+def test_index_pictures_above_the_limit_of_pillow(classic, monkeypatch):
+    (record,) = read_data(classic).splits["train"].records
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    assert decode_segmentation(record.segmentations[0], record.image_size).sum() == 200
 
 
 def test_devkit_folder(classic):
@@ -129,3 +137,55 @@ def test_wrong_size_is_a_warning(classic, make_voc_xml):
     folder = read_data(classic)
     assert folder.splits["val"].records[0].image_size == (30, 40)
     assert any("size is given as 30 x 40" in text for text in texts(folder, "warning"))
+
+
+@pytest.mark.parametrize(
+    ("annotations", "pictures"),
+    [
+        ("annotations", "images"),
+        ("annotations", "jpegimages"),
+        ("annotations", "JPEGImages"),
+        ("Annotations", "Images"),
+        ("ANNOTATIONS", "JpegImages"),
+    ],
+)
+@pytest.mark.parametrize("with_lists", [True, False])
+def test_folders_in_any_case(classic, annotations, pictures, with_lists):
+    (classic / "Annotations").rename(classic / annotations)
+    (classic / "JPEGImages").rename(classic / pictures)
+    (classic / "SegmentationObject").rename(classic / "segmentationobject")
+    (classic / "ImageSets").rename(classic / ("imagesets" if with_lists else "other"))
+    folder = read_data(classic)
+    assert folder.format == "voc"
+    assert list(folder.splits) == (["train", "val"] if with_lists else ["train"])
+    assert folder.splits["train"].records[0].segmentations[0]["index"] == 1
+    assert not folder.errors
+
+
+def test_split_folders_with_lower_case_folders(tmp_path, make_picture, make_voc_xml):
+    (tmp_path / "annotations").mkdir()  # of something else
+    (tmp_path / "annotations" / "notes.json").write_text("{}")
+    for split in ("train", "val"):
+        make_picture(tmp_path / split / "images" / "a.png")
+        make_voc_xml(tmp_path / split / "annotations" / "a.xml", [("cat", 1, 1, 5, 5)])
+    folder = read_data(tmp_path)
+    assert {name: len(split.records) for name, split in folder.splits.items()} == {
+        "train": 1,
+        "val": 1,
+    }
+
+
+@pytest.mark.parametrize(("xml", "disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("by_stem", [True, False])
+def test_umlauts_in_either_form(tmp_path, make_picture, make_voc_xml, xml, disk, by_stem):
+    in_xml, on_disk = normalize(xml, "Käfer"), normalize(disk, "Käfer")
+    make_picture(tmp_path / "JPEGImages" / f"{on_disk}.png")
+    stem = in_xml if by_stem else "1"
+    file = tmp_path / "Annotations" / f"{stem}.xml"
+    make_voc_xml(file, [("cat", 1, 1, 5, 5)], file_name=f"{in_xml}.png")
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text(normalize(disk, stem), encoding="utf-8")
+    folder = read_data(tmp_path)
+    assert not folder.errors
+    assert len(folder.splits["train"].records[0]) == 1

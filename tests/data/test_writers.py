@@ -141,6 +141,15 @@ def test_coco_source_is_kept(tmp_path, coco_folder):
         assert 0 < after["score"] < 1
 
 
+def test_coco_writes_crowd_marks_that_other_tools_understand(
+    tmp_path, one_picture_coco, annotation
+):
+    folder = read_data(one_picture_coco([annotation(1, 1, (1, 2, 10, 20), iscrowd="0")]))
+    write_all("coco", tmp_path / "out", folder)
+    (entry,) = json.loads((tmp_path / "out" / "train.json").read_text())["annotations"]
+    assert entry["iscrowd"] == 0
+
+
 def test_coco_of_a_split_put_aside_holds_its_own_pictures(tmp_path, make_picture, make_coco):
     for k in range(12):
         make_picture(tmp_path / "images" / f"{k}.png")

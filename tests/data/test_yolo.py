@@ -1,3 +1,5 @@
+from unicodedata import normalize
+
 import pytest
 import yaml
 
@@ -178,3 +180,132 @@ def test_parsed_line_keeps_its_number():
 def test_last_images_folder_is_replaced(tmp_path):
     path = tmp_path / "images" / "x" / "images" / "s" / "a.b.jpg"
     assert beside_images(path, "labels") == tmp_path / "images/x/labels/s/a.b.txt"
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_missing_val_or_test_folder_is_a_warning(make_yolo, split):
+    root = make_yolo(["0 0.5 0.5 0.5 0.5"], **{split: f"../{split}/images"})
+    folder = read_data(root, val_fraction=0.5)
+    assert not folder.errors
+    missing = f"data.yaml: {split}  ../{split}/images does not exist"
+    assert missing in texts(folder, "warning")
+    assert list(folder.splits) == (["train"] if split == "val" else ["train", "val"])
+
+
+def test_a_missing_val_folder_lets_training_put_pictures_aside(make_yolo, make_picture):
+    root = make_yolo(["0 0.5 0.5 0.5 0.5"], val="nowhere")
+    make_picture(root / "images" / "train" / "b.png")
+    folder = read_data(root, val_fraction=0.5)
+    assert len(folder.splits["val"].records) == 1
+    (problem,) = [p for p in folder.problems if "nowhere" in p.what]
+    assert "--val-fraction" in problem.fix
+
+
+def test_a_missing_train_folder_is_an_error(make_yolo):
+    folder = read_data(make_yolo([], train="nowhere"))
+    assert texts(folder) == ["data.yaml: train  nowhere does not exist"]
+
+
+@pytest.mark.parametrize(
+    "place", ["labels/train", "images/train", "labels", "images", "labels/train/deeper"]
+)
+@pytest.mark.parametrize("data", [None, {"train": "images/train"}])
+def test_class_list_among_labels_or_pictures(make_yolo, place, data):
+    root = make_yolo(["1 0.5 0.5 0.5 0.5"], data=False)
+    if data:
+        (root / "data.yaml").write_text(yaml.safe_dump(data))
+    (root / place).mkdir(exist_ok=True)
+    (root / place / "classes.txt").write_text("bolt\nnut\n")
+    folder = read_data(root)
+    assert not folder.errors
+    if "deeper" not in place:
+        assert folder.class_names == ("bolt", "nut")
+
+
+def test_class_list_of_labels_beside_pictures(tmp_path, make_picture):
+    for split in ("train", "val"):
+        make_picture(tmp_path / split / "a.png")
+        (tmp_path / split / "a.txt").write_text("0 0.5 0.5 0.5 0.5")
+        (tmp_path / split / "classes.txt").write_text("0\n1\n")
+    folder = read_data(tmp_path)
+    assert folder.class_names == ("0", "1")
+    assert not folder.errors
+    assert not any("names the classes" in text for text in texts(folder, "warning"))
+
+
+def test_names_of_the_yaml_come_before_a_class_list(make_yolo):
+    root = make_yolo(["7 0.5 0.5 0.5 0.5"], names=("bolt", "nut"))
+    (root / "labels" / "train" / "classes.txt").write_text("other\n")
+    folder = read_data(root)
+    assert folder.class_names == ("bolt", "nut")
+    assert "data.yaml names 2 classes" in texts(folder)[0]
+    (root / "data.yaml").write_text("train: images/train\nnc: 3\n")
+    folder = read_data(root)
+    assert folder.class_names == ("other",)
+    assert "classes.txt names 1 classes" in texts(folder)[0]
+
+
+def test_nc_that_differs_from_names(make_yolo):
+    folder = read_data(make_yolo([], nc=3))
+    assert folder.class_names == ("bolt", "nut")
+    assert any("`nc` is 3, but `names` has 2" in text for text in texts(folder, "warning"))
+    assert not any("nc" in text for text in texts(read_data(make_yolo([], nc=2)), "warning"))
+
+
+@pytest.mark.parametrize("names", [(), {}])
+def test_an_empty_list_of_names_is_none(make_yolo, names):
+    folder = read_data(make_yolo(["1 0.5 0.5 0.5 0.5"], names=names))
+    assert folder.class_names == ("0", "1")
+    assert not folder.errors
+    assert any("called by their numbers" in text for text in texts(folder, "warning"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "points"),
+    [([2, 2], "0.4 0.4 0.6 0.6"), ([1, 3], "0.4 0.4 2"), ([2, 3], "0.4 0.4 1 0.6 0.6 0")],
+)
+def test_pose_lines_are_boxes(make_yolo, shape, points):
+    lines = [f"0 0.5 0.5 0.5 0.5 {points}", "1 0.5 0.5 0.5 0.5", "0 0.5 0.5 0.5 0.5 0.1 0.1 0 1 1"]
+    folder = read_data(make_yolo(lines, kpt_shape=shape))
+    record = train_record(folder)
+    assert record.boxes.tolist() == [[10, 7.5, 30, 22.5]] * 2
+    assert record.segmentations == (None, None)
+    assert "as `kpt_shape` says" in texts(folder)[0]
+
+
+@pytest.mark.parametrize("shape", ["17", [17], [0, 3], [17, 4], ["a", 3]])
+def test_senseless_keypoint_shape(make_yolo, shape):
+    with pytest.raises(UserError, match="kpt_shape"):
+        read_data(make_yolo([], kpt_shape=shape))
+
+
+@pytest.mark.parametrize(
+    ("points", "is_box"),
+    [
+        ("0.4 0.4 1", True),  # an even number of values is no polygon
+        ("0.4 0.4 2.0 0.6 0.6 0.000000", True),  # a polygon's point would be far outside
+        ("0.4 0.4 1 0.6 0.6 0", False),
+        ("0.4 0.4 0.6 0.6", False),
+    ],
+)
+def test_keypoints_that_no_yaml_speaks_of(points, is_box):
+    line = parse_yolo_line(f"0 0.5 0.5 0.5 0.5 {points}", 1, (30, 40))
+    assert (line.polygon is None) == is_box
+    if is_box:
+        assert line.box == (10, 7.5, 30, 22.5)
+
+
+@pytest.mark.parametrize(("label", "disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("listed", [True, False])
+def test_umlauts_in_either_form(tmp_path, make_picture, label, disk, listed):
+    make_picture(tmp_path / "images" / f"{normalize(disk, 'Käfer')}.png")
+    (tmp_path / "labels").mkdir()
+    file = tmp_path / "labels" / f"{normalize(label, 'Käfer')}.txt"
+    file.write_text("0 0.5 0.5 0.5 0.5")
+    if listed:
+        text = f"images/{normalize(label, 'Käfer')}.png"
+        (tmp_path / "train.txt").write_text(text, encoding="utf-8")
+        (tmp_path / "data.yaml").write_text("train: train.txt\nnames: [x]")
+    folder = read_data(tmp_path)
+    assert len(train_record(folder)) == 1
+    assert not folder.errors

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -12,6 +12,7 @@ from boxmask.api.options import CheckOptions, options_from
 from boxmask.data.check import DataSummary, summarise
 from boxmask.data.folder import read_data
 from boxmask.data.records import Problem
+from boxmask.data.same_pictures import copy_warnings
 
 Say = Callable[[str], None]
 
@@ -54,6 +55,7 @@ def check(data: Path | str, *, say: Say = print, **options: Any) -> DataCheck:
     """
     chosen = options_from(CheckOptions, options)
     folder = read_data(data)
+    folder = replace(folder, problems=(*folder.problems, *copy_warnings(folder)))
     summary = summarise(folder, image_size=chosen.image_size)
     out = chosen.out or Path("runs", "check", Path(data).resolve().stem or "data")
     out.mkdir(parents=True, exist_ok=True)
@@ -65,12 +67,21 @@ def check(data: Path | str, *, say: Say = print, **options: Any) -> DataCheck:
     for advice in summary.advice:
         say(f"  -> {advice}")
     say(f"Pictures: {out / 'labels.jpg'}, {out / 'boxes_0.jpg'}")
-    train = f"boxmask train {quote(str(data))}"
-    if summary.num_errors:
-        say(f"Next: correct the errors, or leave them out: {train} --skip-bad")
-    else:
-        say(f"Next: {train}")
+    say(f"Next: {_next_step(summary, data)}")
     return DataCheck(summary=summary, problems=folder.problems, dir=out)
+
+
+def _next_step(summary: DataSummary, data: Path | str) -> str:
+    """What to do next: training, if there is something to train on."""
+    train = summary.splits.get("train")
+    if train is None:
+        return "name a data set with a train split; there is nothing to train on"
+    if not train.num_boxes:
+        return "draw boxes: no picture of train has one, so there is nothing to train on"
+    command = f"boxmask train {quote(str(data))}"
+    if summary.num_errors:
+        return f"correct the errors, or leave them out: {command} --skip-bad"
+    return command
 
 
 def _summary_lines(summary: DataSummary) -> list[str]:

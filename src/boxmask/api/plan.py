@@ -46,8 +46,10 @@ def plan_recipe(data: DataFolder, options: TrainOptions) -> Recipe:
     """The recipe that the options ask for.
 
     Raises:
-        UserError: If the model is not known, or masks are asked for and there are none.
+        UserError: If there is nothing to train on, the model is not known, or masks are asked for
+            and there are none.
     """
+    train = _train_split(data)
     recipe = build_recipe(
         options.model,
         options.method,
@@ -58,7 +60,7 @@ def plan_recipe(data: DataFolder, options: TrainOptions) -> Recipe:
     if options.use_masks == "trusted" and options.method != "full":
         recipe = with_trusted_masks(recipe)
     if recipe.masks == "trusted":
-        _check_masks(data.splits["train"], options)
+        _check_masks(train, options)
     if options.schedule != "short":
         recipe = SCHEDULES[options.schedule].of(recipe)
     augmentation, optimizer = recipe.augmentation, recipe.optimizer
@@ -80,9 +82,7 @@ def plan_run(data: DataFolder, recipe: Recipe, options: TrainOptions) -> RunPlan
     Raises:
         UserError: If there is nothing to train on, or the batch cannot be shared out.
     """
-    train = data.splits.get("train")
-    if train is None or not train.num_instances:
-        raise UserError("there is no training picture with a box", where=str(data.root))
+    train = _train_split(data)
     _check_devices(options)
     parts = options.devices * options.accumulate
     if recipe.batch % parts:
@@ -102,6 +102,13 @@ def plan_run(data: DataFolder, recipe: Recipe, options: TrainOptions) -> RunPlan
         precision=_precision(options),
         score_every=max(math.ceil(epochs / MAX_SCORINGS), 1),
     )
+
+
+def _train_split(data: DataFolder) -> DataSplit:
+    train = data.splits.get("train")
+    if train is None or not train.num_instances:
+        raise UserError("there is no training picture with a box", where=str(data.root))
+    return train
 
 
 def _epochs(recipe: Recipe, steps: int, options: TrainOptions) -> int:

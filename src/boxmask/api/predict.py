@@ -139,7 +139,7 @@ def _search_pictures(work: _Work) -> None:
 
 
 def _records(work: _Work) -> Iterator[ImageRecord]:
-    """The pictures as records without objects; unreadable headers are reported."""
+    """The pictures as records without objects; unreadable ones are reported."""
     paths = work.source.pictures
     for path, size in zip(paths, picture_sizes(paths), strict=True):
         if isinstance(size, UserError):

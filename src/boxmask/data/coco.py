@@ -29,6 +29,9 @@ from boxmask.data.reading import (
 from boxmask.data.records import DataSplit, ImageRecord
 from boxmask.errors import UserError
 
+CROWD_WORDS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+"""What `iscrowd` may be, as text."""
+
 
 def read_coco(
     source: CocoFile | Path | str,
@@ -125,8 +128,8 @@ def _good_image_entries(file: CocoFile, log: ProblemLog) -> list[Mapping[str, An
 def _check_declared_size(
     entry: Mapping[str, Any], path: Path, size: tuple[int, int], where: str, log: ProblemLog
 ) -> None:
-    height, width = entry.get("height"), entry.get("width")
-    if not isinstance(height, int) or not isinstance(width, int) or (height, width) == size:
+    height, width = (_whole_number(entry.get(side)) for side in ("height", "width"))
+    if height is None or width is None or (height, width) == size:
         return
     turned = (height, width) == size[::-1] and is_turned(path)
     log.warning(where, declared_size_warning((height, width), size, turned=turned))
@@ -176,6 +179,8 @@ def _annotation_error(
         return f"bbox is {given}, expected [x, y, width, height]"
     if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in box):
         return f"bbox {box!r} holds something that is no number"
+    if _crowd(entry.get("iscrowd")) is None:
+        return f"iscrowd is {entry['iscrowd']!r}, expected 0 or 1"
     return ""
 
 
@@ -186,10 +191,26 @@ def _raw_object(entry: Mapping[str, Any], label: int, where: str) -> RawObject:
         label=label,
         annotation_id=entry["id"],
         where=where,
-        crowd=bool(entry.get("iscrowd") or 0),
+        crowd=bool(_crowd(entry.get("iscrowd"))),
         segmentation=entry.get("segmentation"),
         annotation=entry,
     )
+
+
+def _crowd(value: Any) -> bool | None:
+    """What `iscrowd` says, be it a number, a text or true or false; None for anything else."""
+    return False if value is None else CROWD_WORDS.get(str(value).strip().lower())
+
+
+def _whole_number(value: Any) -> int | None:
+    """A side of a picture, also as text or with decimals that are 0; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+        return int(number) if number == int(number) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _as_float(value: float) -> float:

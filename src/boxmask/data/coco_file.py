@@ -115,6 +115,8 @@ def category_names(file: CocoFile, log: ProblemLog) -> dict[int | str, str]:
         if entry["id"] in names:
             log.error(where, f"category id {entry['id']} is used twice")
             continue
+        if not entry.get("name"):
+            log.warning(where, f"category {entry['id']} has no name; it is called by its id")
         if name in names.values():
             log.warning(where, f"class name {name!r} is used twice; taken as one class")
         names[entry["id"]] = name

@@ -73,10 +73,13 @@ def sibling_files(file: Path) -> dict[str, Path]:
 def lone_coco_file(root: Path) -> Path | None:
     """The one COCO file of a folder whose name speaks of no split; None when there is none.
 
+    Files that are named after other tasks, such as keypoints, count only where no other file is.
+
     Raises:
         UserError: If there are several.
     """
     files = [file for file in _json_files(root) if looks_like_coco(file)]
+    files = [file for file in files if not _of_other_task(file)] or files
     if len(files) > 1:
         names = ", ".join(file.relative_to(root).as_posix() for file in files[:5])
         raise UserError(
@@ -116,7 +119,7 @@ def _json_files(root: Path) -> list[Path]:
 def _rank(file: Path) -> tuple[int, int, str]:
     """Lower is likelier."""
     stem = file.stem.lower()
-    if any(task in stem for task in _OTHER_TASKS):
+    if _of_other_task(file):
         order = 3
     elif _WORD.fullmatch(stem) or stem == "_annotations.coco":
         order = 0
@@ -125,6 +128,10 @@ def _rank(file: Path) -> tuple[int, int, str]:
     else:
         order = 2
     return order, len(stem), file.as_posix()
+
+
+def _of_other_task(file: Path) -> bool:
+    return any(task in file.stem.lower() for task in _OTHER_TASKS)
 
 
 def _renamed(file: Path, word: str) -> Path | None:

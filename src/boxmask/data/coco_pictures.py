@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from boxmask.data.coco_layout import SPLIT_WORDS
+from boxmask.data.spelling import spellings
 from boxmask.errors import UserError
 
 SAMPLE = 32
@@ -36,6 +37,7 @@ def picture_folders(file: Path, split: str) -> list[list[Path]]:
     words = [word.group(0)] if word else []
     words += [re.sub(r"\d+$", "", words[0])] if words else []
     words += SPLIT_WORDS.get(split, (split,))
+    words.append(file.stem.removeprefix("instances_"))  # CVAT: instances_default, images/default
     tiers = []
     for base in (file.parent, file.parent.parent):
         pictures = [base / name for name in ("images", "JPEGImages", "imgs", "data")]
@@ -81,7 +83,8 @@ def resolve_pictures(
 
 
 def _find(file_name: str, folders: Sequence[Path]) -> Path | None:
-    names = dict.fromkeys((file_name.strip().replace("\\", "/"), safe_name(file_name)))
+    given = file_name.strip().replace("\\", "/")
+    names = dict.fromkeys((*spellings(given), *spellings(safe_name(file_name))))
     places = (folder / name for folder in folders for name in names)
     return next((path for path in places if _is_file(path)), None)
 

@@ -80,6 +80,8 @@ def _filled_source(
         if has_id(entry) and entry["id"] in found and entry["id"] not in done:
             done.add(entry["id"])
             entry = {**entry, **found[entry["id"]]}
+            if isinstance(entry.get("iscrowd"), str):
+                entry["iscrowd"] = 0  # other tools take any text for a crowd
         filled.append(entry)
     content["annotations"] = filled
     return content

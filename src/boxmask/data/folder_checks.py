@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from boxmask.data.reading import ProblemLog
@@ -18,10 +20,12 @@ SHOWN_NAMES = 5
 
 
 def folder_warnings(folder: DataFolder) -> tuple[Problem, ...]:
-    """Warnings about missing splits, shared pictures, classes without boxes and tiny boxes."""
+    """Warnings about missing splits and names, shared pictures, unused classes and tiny boxes."""
     log = ProblemLog()
     if "train" in folder.splits and "val" not in folder.splits:
         log.warning(folder.root.name, "there is no split for validation")
+    if not folder.class_names:
+        log.warning(folder.root.name, "names no class")
     _check_overlap(folder, log)
     _check_classes(folder, log)
     for split in folder.splits.values():
@@ -37,7 +41,9 @@ def _check_overlap(folder: DataFolder, log: ProblemLog) -> None:
             names = [name for path, name in paths[second].items() if path in paths[first]]
             if names:
                 a, b = splits[first].name, splits[second].name
-                log.warning(f"{a}, {b}", f"share {_count(len(names), 'picture')}: {_some(names)}")
+                log.warning(
+                    f"{a}, {b}", f"share {counted(len(names), 'picture')}: {first_names(names)}"
+                )
 
 
 def _check_classes(folder: DataFolder, log: ProblemLog) -> None:
@@ -53,7 +59,7 @@ def _check_classes(folder: DataFolder, log: ProblemLog) -> None:
         unused = [n for n, count in zip(folder.class_names, counts, strict=True) if not count]
         if unused and split.name == "train":
             plural = "class has" if len(unused) == 1 else "classes have"
-            log.warning(split.name, f"{len(unused)} {plural} no boxes: {_some(unused)}")
+            log.warning(split.name, f"{len(unused)} {plural} no boxes: {first_names(unused)}")
 
 
 def _check_tiny(split: DataSplit, log: ProblemLog) -> None:
@@ -67,10 +73,12 @@ def _check_tiny(split: DataSplit, log: ProblemLog) -> None:
         log.warning(split.name, text)
 
 
-def _some(names: list[str]) -> str:
+def first_names(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
     more = len(names) - SHOWN_NAMES
     return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """A number and its noun, in the plural where it is not one."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from boxmask.data.transforms import (
     augment,
     resize_short_side,
 )
+from boxmask.data.unreadable import ReadableDataset, Unreadable
 from boxmask.structures import Batch, Targets
 
 PAD_TO = 32  # pixels; the backbone's largest stride
@@ -72,6 +74,38 @@ def _pad_masks(targets: Targets, size: tuple[int, int]) -> Targets:
     return replace(targets, masks=torch.nn.functional.pad(targets.masks, padding))
 
 
+def collate_or_first_unreadable(
+    items: Sequence[tuple[int, str, Sample] | Unreadable],
+) -> Batch | Unreadable:
+    """`collate`, but one unreadable picture takes the place of its whole batch."""
+    samples = [item for item in items if not isinstance(item, Unreadable)]
+    if len(samples) == len(items):
+        return collate(samples)
+    return next(item for item in items if isinstance(item, Unreadable))
+
+
+class RecordLoader(DataLoader):
+    """A DataLoader that raises a picture's own error, also where another process reads it.
+
+    Takes a `ReadableDataset` and `collate_or_first_unreadable`.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # pyrefly: ignore
+        """Batches; the readers start at once.
+
+        Raises:
+            UserError: If a picture cannot be read; names its file.
+        """
+        return _batches(super().__iter__())
+
+
+def _batches(items: Iterator[Batch | Unreadable]) -> Iterator[Batch]:
+    for item in items:
+        if isinstance(item, Unreadable):
+            raise item.error
+        yield item
+
+
 class EpochBatches:
     """Batches of one epoch: every picture once, wide and tall pictures apart.
 
@@ -119,11 +153,11 @@ def train_loader(
     """Augmented batches without end to the epochs; `epoch` gives the current one."""
     transform = partial(augment_sample, settings=augmentation)
     dataset = RecordDataset(records, transform, masks=masks, seed=settings.seed)
-    return DataLoader(
-        dataset,
+    return RecordLoader(
+        ReadableDataset(dataset),
         batch_sampler=EpochBatches(records, settings, epoch),
         num_workers=settings.num_workers,
-        collate_fn=collate,
+        collate_fn=collate_or_first_unreadable,
         pin_memory=settings.pin_memory,
         persistent_workers=settings.num_workers > 0,
     )
@@ -137,14 +171,14 @@ def plain_loader(
     aspect = [record.image_size[1] / record.image_size[0] for record in records]
     order = np.argsort(aspect, kind="stable")[settings.rank :: settings.num_ranks]
     keys = [(0, int(index)) for index in order]
-    return DataLoader(
-        RecordDataset(records, transform),
+    return RecordLoader(
+        ReadableDataset(RecordDataset(records, transform)),
         batch_sampler=[
             keys[start : start + settings.batch_size]
             for start in range(0, len(keys), settings.batch_size)
         ],
         num_workers=settings.num_workers,
-        collate_fn=collate,
+        collate_fn=collate_or_first_unreadable,
         pin_memory=settings.pin_memory,
     )
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as pycocotools_mask
 
+from boxmask.data.pictures import open_picture
 from boxmask.errors import UserError
 
 MAX_DIGITS = 8
@@ -166,7 +167,7 @@ def _from_index_picture(
     path = Path(reference["png"])
     try:
         values = _index_picture(path, path.stat().st_mtime_ns)  # (H, W)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise _unusable(f"{path} cannot be read ({error})") from error
     if values.shape != tuple(image_size):
         raise _unusable(f"{path} is of size {values.shape}, the picture of {tuple(image_size)}")
@@ -176,7 +177,7 @@ def _from_index_picture(
 @lru_cache(maxsize=4)
 def _index_picture(path: Path, modified: int) -> NDArray[Any]:
     """Pixel values, not colours; the objects of one picture are asked for one after another."""
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         return np.array(image)
 
 

@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from boxmask.data.picture_ends import ends_early
 from boxmask.errors import UserError
 
 PICTURE_SUFFIXES = frozenset(
@@ -26,9 +28,14 @@ PICTURE_SUFFIXES = frozenset(
 HEADER_THREADS = 8
 """Files whose headers are read at the same time."""
 
+MAX_PIXELS = 1_000_000_000
+"""Pixels of the largest picture that is read, 3 GB as RGB. Pillow alone stops at 179 million, which
+satellite pictures pass."""
+
 RANGE_PERCENTILES = (0.1, 99.9)
 """Share of pixels, in percent, that 16-bit and float pictures map to 0 and to 255."""
 
+_PILLOW_LIMIT = Lock()
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -41,6 +48,23 @@ _TURNS = {
 _SIDEWAYS = (5, 6, 7, 8)
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+
+
+def open_picture(file: Path | BinaryIO) -> Image.Image:
+    """Opens a picture, or another picture file of its size, of up to `MAX_PIXELS`.
+
+    A limit of Pillow that the user has set higher stays as it is.
+    """
+    try:
+        return Image.open(file)
+    except Image.DecompressionBombError:
+        with _PILLOW_LIMIT:  # it belongs to the whole process
+            given = Image.MAX_IMAGE_PIXELS
+            Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice as many
+            try:
+                return Image.open(file)
+            finally:
+                Image.MAX_IMAGE_PIXELS = given
 
 
 def read_picture(path: Path | str) -> NDArray[np.uint8]:
@@ -62,13 +86,13 @@ def read_picture(path: Path | str) -> NDArray[np.uint8]:
         (H, W, 3) uint8, RGB.
 
     Raises:
-        UserError: If the file is missing, cut short, or no picture.
+        UserError: If the file is missing, cut short, no picture, or has over `MAX_PIXELS`.
     """
     path = Path(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with open_picture(path) as image:
                 orientation = _orientation(image)
                 image.load()
                 turned = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
@@ -78,12 +102,15 @@ def read_picture(path: Path | str) -> NDArray[np.uint8]:
 
 
 def picture_size(path: Path | str) -> tuple[int, int]:
-    """Reads (height, width) of a picture, as shown, from its header alone.
+    """Reads (height, width) of a picture, as shown, from its file's first and last bytes.
+
+    Only a file that does not end as its kind should is decoded, to tell one that was cut short
+    from a whole one with something behind the picture.
 
     Raises:
-        UserError: If the file is missing or no picture.
+        UserError: If the file is missing, cut short, or no picture.
     """
-    (height, width), orientation = _header(Path(path))
+    (height, width), orientation = _header(Path(path), whole=True)
     return (width, height) if orientation in _SIDEWAYS else (height, width)
 
 
@@ -114,13 +141,16 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
 
 
-def _header(path: Path) -> tuple[tuple[int, int], int]:
-    """The stored (height, width) and the EXIF orientation."""
+def _header(path: Path, *, whole: bool = False) -> tuple[tuple[int, int], int]:
+    """The stored (height, width) and the EXIF orientation; `whole` fails for a cut file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return (image.height, image.width), _orientation(image)
+            with path.open("rb") as stream, open_picture(stream) as image:
+                header = (image.height, image.width), _orientation(image)
+                if whole and ends_early(image, stream):
+                    image.load()  # raises where pixels are missing
+                return header
     except Exception as error:  # a broken file can raise nearly anything from its decoder
         raise _unreadable(path, error) from error
 
@@ -163,6 +193,12 @@ def _stretch(values: NDArray[Any]) -> NDArray[np.uint8]:
 def _unreadable(path: Path, error: Exception) -> UserError:
     if not path.is_file():
         return UserError("picture file is missing", where=str(path))
+    if isinstance(error, Image.DecompressionBombError):
+        return UserError(
+            f"picture has more than {MAX_PIXELS / 1e6:,.0f} million pixels",
+            where=str(path),
+            fix="Cut it into tiles.",
+        )
     return UserError(
         f"picture cannot be read ({type(error).__name__}: {error})",
         where=str(path),

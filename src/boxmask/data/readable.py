@@ -4,26 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from boxmask.data.loader import LoaderSettings, collate, plain_loader
 from boxmask.data.records import ImageRecord
 from boxmask.data.transforms import Sample
-from boxmask.errors import UserError
+from boxmask.data.unreadable import Unreadable
 from boxmask.structures import Batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unreadable:
-    """A picture whose file cannot be read.
-
-    Attributes:
-        index: its position in the records.
-        reason: why, with the file's name.
-    """
-
-    index: int
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +26,6 @@ class ReadBatch:
     unreadable: tuple[Unreadable, ...]
 
 
-class ReadableDataset(Dataset):
-    """A data set of samples whose unreadable pictures become `Unreadable` items."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, index: tuple[int, int]) -> tuple[int, str, Sample] | Unreadable:
-        try:
-            return self.dataset[index]
-        except UserError as error:
-            return Unreadable(index=index[1], reason=f"{error.where}  {error.what}")
-
-
 def readable_loader(
     records: Sequence[ImageRecord], image_size: int, settings: LoaderSettings
 ) -> DataLoader:
@@ -59,7 +33,7 @@ def readable_loader(
     plain = plain_loader(records, image_size, settings)
     sampler: Any = plain.batch_sampler
     return DataLoader(
-        ReadableDataset(plain.dataset),
+        plain.dataset,
         batch_sampler=sampler,
         num_workers=settings.num_workers,
         collate_fn=collate_readable,

@@ -20,6 +20,7 @@ from boxmask.data.reading import (
     relative_to,
 )
 from boxmask.data.records import DataFolder, DataSplit, ImageRecord
+from boxmask.data.spelling import composed
 from boxmask.data.voc_layout import VocSplit, class_file, voc_root, voc_splits
 from boxmask.errors import UserError
 
@@ -205,7 +206,7 @@ def _warn_without_xml(split: VocSplit, files: Sequence[VocFile], log: ProblemLog
     """One warning for the pictures of a split's own folder that no XML file speaks of."""
     if split.source.is_file():
         return
-    known = {file.stem for file in files} | set(split.stems)
+    known = {composed(stem) for stem in (*(file.stem for file in files), *split.stems)}
     stems = dict.fromkeys(stem for _, by_stem in split.pictures_by_stem for stem in by_stem)
     lost = [stem for stem in stems if stem not in known]
     if lost:

@@ -9,6 +9,10 @@ from pathlib import Path
 
 from boxmask.data.coco_layout import split_of_folder
 from boxmask.data.pictures import is_picture
+from boxmask.data.spelling import as_stored, composed
+
+PICTURE_FOLDERS = ("JPEGImages", "images")
+"""Folders of pictures, written in any case."""
 
 CLASS_FILES = ("class_names.txt", "classes.txt", "labels.txt", "labelmap.txt")
 """Files that may list class names, one a line."""
@@ -36,11 +40,11 @@ class VocSplit:
 
     def xml_file(self, stem: str) -> Path:
         """The annotation file of a picture."""
-        return self.annotations / f"{stem}.xml"
+        return as_stored(self.annotations / f"{stem}.xml")
 
     def mask_file(self, stem: str) -> Path | None:
         """The index picture of a picture's objects, if there is one."""
-        path = self.masks / f"{stem}.png"
+        path = as_stored(self.masks / f"{stem}.png")
         return path if path.is_file() else None
 
     def find_picture(self, stem: str, file_name: str) -> tuple[Path, str] | None:
@@ -49,23 +53,24 @@ class VocSplit:
         The XML's own name counts first, `file_name` of its content second: many tools leave an
         old name in there.
         """
+        stem = composed(stem)
         for folder, by_stem in self.pictures_by_stem:
             if stem in by_stem:
                 return by_stem[stem], by_stem[stem].relative_to(folder).as_posix()
         for folder in self.pictures:
-            path = folder / file_name.replace("\\", "/")
+            path = as_stored(folder / file_name.replace("\\", "/"))
             if file_name and path.is_file():
                 return path, path.name
         return None
 
     @cached_property
     def pictures_by_stem(self) -> list[tuple[Path, dict[str, Path]]]:
-        """Each folder's pictures by their name without ending."""
+        """Each folder's pictures by their name without ending, composed."""
         index = []
         for folder in self.pictures:
             files = sorted(path for path in folder.rglob("*") if is_picture(path))
-            stems = {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
-            index.append((folder, stems))
+            stems = [path.relative_to(folder).with_suffix("").as_posix() for path in files]
+            index.append((folder, dict(zip(map(composed, stems), files, strict=True))))
         return index
 
 
@@ -73,14 +78,16 @@ def voc_root(root: Path) -> Path | None:
     """The folder that holds VOC files: `root`, or the one folder of a VOCdevkit; else None."""
     if _has_voc_files(root):
         return root
-    below = [path for path in sorted(root.glob("VOC*")) if path.is_dir() and _has_voc_files(path)]
+    devkit = [path for path in sorted(root.iterdir()) if path.name.lower().startswith("voc")]
+    below = [path for path in devkit if path.is_dir() and _has_voc_files(path)]
     return below[0] if len(below) == 1 else None
 
 
 def voc_splits(root: Path) -> list[VocSplit]:
     """The splits of a VOC folder: by ImageSets, by folders named like splits, or just one."""
-    if (root / "Annotations").is_dir():
-        return _splits_by_list(root)
+    annotations = _annotation_folder(root)
+    if annotations is not None:
+        return _splits_by_list(root, annotations)
     named = [
         path for path in sorted(root.iterdir()) if path.is_dir() and split_of_folder(path.name)
     ]
@@ -99,59 +106,73 @@ def class_file(root: Path) -> Path | None:
     return next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
 
 
+def _in_any_case(root: Path, name: str) -> Path:
+    """The sub-folder of this name, in whatever case; `root / name` where there is none."""
+    found = [p for p in sorted(root.iterdir()) if p.name.lower() == name.lower() and p.is_dir()]
+    exact = root / name
+    return exact if exact in found or not found else found[0]
+
+
+def _annotation_folder(root: Path) -> Path | None:
+    """The sub-folder of XML files, if there is one."""
+    folder = _in_any_case(root, "Annotations")
+    return folder if next(folder.rglob("*.xml"), None) is not None else None
+
+
 def _has_voc_files(root: Path) -> bool:
-    folders = [root, root / "Annotations"]
-    folders += [path for path in root.iterdir() if path.is_dir() and split_of_folder(path.name)]
-    folders += [folder / "Annotations" for folder in folders]
-    return any(
-        next(folder.rglob("*.xml") if folder != root else folder.glob("*.xml"), None) is not None
-        for folder in folders
+    named = [path for path in root.iterdir() if path.is_dir() and split_of_folder(path.name)]
+    return (
+        _annotation_folder(root) is not None
+        or next(root.glob("*.xml"), None) is not None
+        or any(next(folder.rglob("*.xml"), None) is not None for folder in named)
     )
 
 
-def _splits_by_list(root: Path) -> list[VocSplit]:
+def _splits_by_list(root: Path, annotations: Path) -> list[VocSplit]:
     """Splits of the classic layout; all XML files are `train` when no list is there."""
     lists: dict[str, Path] = {}
+    sets = _in_any_case(root, "ImageSets")
     for kind in ("Main", "Segmentation", "Layout"):
         for name in ("train", "val", "test", "trainval"):
-            file = root / "ImageSets" / kind / f"{name}.txt"
+            file = sets / kind / f"{name}.txt"
             if file.is_file():
                 lists.setdefault(name, file)
     if "train" not in lists and "trainval" in lists:
         lists["train"] = lists["trainval"]
     chosen = [(name, lists[name]) for name in ("train", "val", "test") if name in lists]
     if not chosen:
-        return [_classic_split(root, "train", root / "Annotations", _stems(root / "Annotations"))]
+        return [_classic_split("train", annotations, annotations, _stems(annotations))]
     return [
-        _classic_split(root, name, file, _listed_stems(file, root / "Annotations"))
+        _classic_split(name, file, annotations, _listed_stems(file, annotations))
         for name, file in chosen
     ]
 
 
-def _classic_split(root: Path, name: str, source: Path, stems: list[str]) -> VocSplit:
-    pictures = [root / folder for folder in ("JPEGImages", "images", "Images")]
+def _classic_split(name: str, source: Path, annotations: Path, stems: list[str]) -> VocSplit:
+    root = annotations.parent
+    pictures = [_in_any_case(root, folder) for folder in PICTURE_FOLDERS]
     return VocSplit(
         name=name,
         source=source,
-        annotations=root / "Annotations",
-        pictures=[folder for folder in (*pictures, root / "Annotations") if folder.is_dir()],
-        masks=root / "SegmentationObject",
+        annotations=annotations,
+        pictures=[folder for folder in (*pictures, annotations) if folder.is_dir()],
+        masks=_in_any_case(root, "SegmentationObject"),
         stems=stems,
     )
 
 
 def _split_of_folder_folder(name: str, folder: Path) -> VocSplit:
     """A split kept in its own folder, XML files beside the pictures or in Annotations/."""
-    if (folder / "Annotations").is_dir():
-        stems = _stems(folder / "Annotations")
-        return _classic_split(folder, name, folder, stems)
-    pictures = (folder, folder / "images", folder / "JPEGImages")
+    annotations = _annotation_folder(folder)
+    if annotations is not None:
+        return _classic_split(name, folder, annotations, _stems(annotations))
+    pictures = [folder, *(_in_any_case(folder, name) for name in reversed(PICTURE_FOLDERS))]
     return VocSplit(
         name=name,
         source=folder,
         annotations=folder,
         pictures=[path for path in pictures if path.is_dir()],
-        masks=folder / "SegmentationObject",
+        masks=_in_any_case(folder, "SegmentationObject"),
         stems=_stems(folder),
     )
 

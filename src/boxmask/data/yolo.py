@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from boxmask.data.pictures import picture_sizes
@@ -14,6 +15,7 @@ from boxmask.data.reading import (
     relative_to,
 )
 from boxmask.data.records import DataFolder, DataSplit, ImageRecord
+from boxmask.data.yolo_classes import CLASS_LIST, NAMES_FIX
 from boxmask.data.yolo_layout import (
     YoloLayout,
     YoloSplit,
@@ -21,6 +23,7 @@ from boxmask.data.yolo_layout import (
     find_yaml,
     layout_of_yaml,
     layout_without_yaml,
+    text_of_picture,
 )
 from boxmask.data.yolo_lines import (
     BOX_FILE_HEADER,
@@ -49,10 +52,12 @@ def read_yolo(root: Path | str) -> DataFolder:
     names = layout.names
     if names is None:
         names = _numbered_names(layout)
-        log.warning(base.name, "nothing names the classes; they are called by their numbers")
+        text = "nothing names the classes; they are called by their numbers"
+        log.warning(base.name, text, NAMES_FIX)
+        layout = replace(layout, names=names)
     splits = {}
     for split in layout.splits:
-        records = _read_split(split, names, base, log)
+        records = _read_split(split, layout, base, log)
         splits[split.name] = DataSplit(name=split.name, records=records, source=split.source)
     return DataFolder(
         root=root,
@@ -73,7 +78,7 @@ def _layout(root: Path, log: ProblemLog) -> YoloLayout:
 
 
 def _read_split(
-    split: YoloSplit, names: Sequence[str], root: Path, log: ProblemLog
+    split: YoloSplit, layout: YoloLayout, root: Path, log: ProblemLog
 ) -> list[ImageRecord]:
     records: list[ImageRecord] = []
     without: list[str] = []
@@ -88,11 +93,11 @@ def _read_split(
             log.error(where, f"another picture of the split is called {name}, too")
             continue
         used.add(name)
-        labels = beside_images(path, "labels")
+        labels = text_of_picture(path)
         if not labels.is_file():
             without.append(where)
         picture = Picture(path=path, name=name, image_size=size, image_id=len(records) + 1)
-        records.append(_read_labels(labels, picture, (names, split.class_source), root, log))
+        records.append(_read_labels(labels, picture, layout, root, log))
     if without:
         text = f"{len(without)} pictures have no label file and count as empty, first {without[0]}"
         log.warning(f"{split.name}: {relative_to(split.source, root)}", text)
@@ -101,21 +106,24 @@ def _read_split(
 
 
 def _read_labels(
-    file: Path,
-    picture: Picture,
-    classes: tuple[Sequence[str], str],
-    root: Path,
-    log: ProblemLog,
+    file: Path, picture: Picture, layout: YoloLayout, root: Path, log: ProblemLog
 ) -> ImageRecord:
-    """The record of one picture; `classes` are the names and the file that they come from."""
-    names, class_source = classes
+    """The record of one picture."""
+    names = layout.names or ()
     shown = relative_to(file, root)
     builder = RecordBuilder(picture, log)
-    lines = list(_good_lines(file, shown, picture.image_size, log))
-    for line in _with_given_boxes(lines, beside_images(picture.path, "boxes"), picture, log):
+    lines = []
+    for number, text in numbered_lines(file):
+        try:
+            lines.append(parse_yolo_line(text, number, picture.image_size, layout.keypoint_shape))
+        except ValueError as error:
+            log.error(f"{shown}:{number}", str(error))
+    for line in _with_given_boxes(lines, text_of_picture(picture.path, "boxes"), picture, log):
         where = f"{shown}:{line.number}"
         if line.class_number >= len(names):
-            text = f"class {line.class_number}, but {class_source} names {len(names)} classes"
+            text = (
+                f"class {line.class_number}, but {layout.class_source} names {len(names)} classes"
+            )
             log.error(where, text)
             continue
         builder.add(
@@ -129,16 +137,6 @@ def _read_labels(
             )
         )
     return builder.build()
-
-
-def _good_lines(
-    file: Path, shown: str, image_size: tuple[int, int], log: ProblemLog
-) -> Iterator[YoloLine]:
-    for number, text in numbered_lines(file):
-        try:
-            yield parse_yolo_line(text, number, image_size)
-        except ValueError as error:
-            log.error(f"{shown}:{number}", str(error))
 
 
 def _with_given_boxes(
@@ -171,10 +169,12 @@ def _with_given_boxes(
 
 def _find_orphans(split: YoloSplit, root: Path, log: ProblemLog) -> None:
     """One error for each label file of the split's folders that has no picture."""
-    known = {beside_images(path, "labels") for path, _ in split.pictures}
+    known = {text_of_picture(path) for path, _ in split.pictures}
     for folder in split.folders:
         labels = beside_images(folder / "x", "labels").parent
-        for file in sorted(set(labels.rglob("*.txt")) - {labels / "classes.txt"}):
+        for file in sorted(labels.rglob("*.txt")):
+            if file.name == CLASS_LIST:
+                continue
             if file not in known and (labels != folder or _starts_like_labels(file)):
                 log.error(relative_to(file, root), "label file has no picture")
 
@@ -193,7 +193,7 @@ def _numbered_names(layout: YoloLayout) -> tuple[str, ...]:
     highest = -1
     for split in layout.splits:
         for path, _ in split.pictures:
-            for _, text in numbered_lines(beside_images(path, "labels")):
+            for _, text in numbered_lines(text_of_picture(path)):
                 word = text.split()[0]
                 if word.isascii() and word.isdigit() and len(word) < 6:
                     highest = max(highest, int(word))

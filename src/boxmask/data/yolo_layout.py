@@ -13,13 +13,9 @@ import yaml
 from boxmask.data.coco_layout import SPLIT_WORDS
 from boxmask.data.pictures import is_picture
 from boxmask.data.reading import ProblemLog
+from boxmask.data.spelling import as_stored
+from boxmask.data.yolo_classes import counted_names, listed_names, yaml_names
 from boxmask.errors import UserError
-
-CLASS_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "train/labels/classes.txt")
-"""Files that may list class names, one a line, where no YAML does."""
-
-MAX_CLASSES = 100_000
-"""Classes above which a number is taken for a mistake."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,22 +27,29 @@ class YoloSplit:
         source: the folder of pictures, or the list file.
         pictures: picture files and their names in the data set.
         folders: the folders of pictures that were searched; empty for a list file.
-        class_source: the file that names the classes, for messages.
     """
 
     name: str
     source: Path
     pictures: Sequence[tuple[Path, str]]
     folders: Sequence[Path]
-    class_source: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class YoloLayout:
-    """Classes and splits of a YOLO folder; `names` is None when nothing names the classes."""
+    """Classes and splits of a YOLO folder.
+
+    Attributes:
+        names: of the classes; None when nothing names them.
+        class_source: the file that names the classes, for messages.
+        splits: at least one.
+        keypoint_shape: (keypoints of an object, numbers of a keypoint) of pose data, else None.
+    """
 
     names: tuple[str, ...] | None
+    class_source: str
     splits: Sequence[YoloSplit]
+    keypoint_shape: tuple[int, int] | None = None
 
 
 def beside_images(picture: Path, folder: str) -> Path:
@@ -62,6 +65,11 @@ def beside_images(picture: Path, folder: str) -> Path:
             parts[position] = folder
             return Path(*parts).with_suffix(".txt")
     return picture.with_suffix(".txt")
+
+
+def text_of_picture(picture: Path, folder: str = "labels") -> Path:
+    """`beside_images`, as the disk spells the file's name."""
+    return as_stored(beside_images(picture, folder))
 
 
 def find_yaml(root: Path) -> Path | None:
@@ -92,27 +100,43 @@ def layout_of_yaml(file: Path, log: ProblemLog) -> YoloLayout:
             where=str(file),
             fix="Correct `path`, `train` and `val` in it.",
         )
-    return YoloLayout(names=_names(content, file), splits=splits)
+    names, source = yaml_names(content, file, log), file.name
+    if names is None:
+        listed = listed_names(file.parent, _label_folders(splits))
+        names, source = listed or (counted_names(content, file, log), file.name)
+    return YoloLayout(
+        names=names,
+        class_source=source,
+        splits=splits,
+        keypoint_shape=_keypoint_shape(content, file),
+    )
 
 
 def layout_without_yaml(root: Path) -> YoloLayout | None:
     """Classes and splits by the usual folders; None when no label file is there."""
-    class_file = next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
-    names = None
-    if class_file is not None:
-        lines = class_file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-        names = tuple(line.strip() for line in lines if line.strip())
-    shown = class_file.name if class_file else "the data set"
     splits = []
     for name, words in SPLIT_WORDS.items():
         places = [root / part for word in words for part in _places(word)]
         folder = next((path for path in places if _has_labels(path)), None)
         if folder is not None:
-            splits.append(_folder_split(name, [folder], shown))
+            splits.append(_folder_split(name, [folder]))
     if not splits:
         folder = next((path for path in (root / "images", root) if _has_labels(path)), None)
-        splits = [_folder_split("train", [folder], shown)] if folder else []
-    return YoloLayout(names=names, splits=splits) if splits else None
+        splits = [_folder_split("train", [folder])] if folder else []
+    if not splits:
+        return None
+    names, source = listed_names(root, _label_folders(splits)) or (None, "the data set")
+    return YoloLayout(names=names, class_source=source, splits=splits)
+
+
+def _label_folders(splits: Sequence[YoloSplit]) -> list[Path]:
+    """The folders of labels and of pictures, in which a class list may lie."""
+    folders = []
+    for split in splits:
+        below = split.folders or [path.parent for path, _ in split.pictures[:1]]
+        for folder in below:
+            folders += [beside_images(folder / "x", "labels").parent, folder]
+    return folders
 
 
 def _places(word: str) -> tuple[str, ...]:
@@ -124,10 +148,10 @@ def _has_labels(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     files = (path for path in folder.rglob("*") if is_picture(path))
-    return any(beside_images(path, "labels").is_file() for path in files)
+    return any(text_of_picture(path).is_file() for path in files)
 
 
-def _folder_split(name: str, folders: Sequence[Path], shown: str) -> YoloSplit:
+def _folder_split(name: str, folders: Sequence[Path]) -> YoloSplit:
     base = folders[0] if len(folders) == 1 else Path(os.path.commonpath(folders))
     pictures = [
         (path, path.relative_to(base).as_posix())
@@ -135,34 +159,37 @@ def _folder_split(name: str, folders: Sequence[Path], shown: str) -> YoloSplit:
         for path in sorted(folder.rglob("*"))
         if is_picture(path)
     ]
-    return YoloSplit(
-        name=name, source=folders[0], pictures=pictures, folders=folders, class_source=shown
-    )
+    return YoloSplit(name=name, source=folders[0], pictures=pictures, folders=folders)
 
 
 def _yaml_split(
     name: str, values: Any, file: Path, content: Mapping[str, Any], log: ProblemLog
 ) -> YoloSplit | None:
-    listed = values if isinstance(values, list) else [values]
-    folders: list[Path] = []
-    pictures: list[tuple[Path, str]] = []
-    sources: list[Path] = []
-    for value in listed:
-        path = _resolve(str(value), file, content)
-        if path is None:
-            log.error(f"{file.name}: {name}", f"{value} does not exist")
-            continue
-        sources.append(path)
-        if path.is_dir():
-            folders.append(path)
-        else:
-            pictures += _listed_pictures(path)
+    listed = [str(value) for value in (values if isinstance(values, list) else [values])]
+    found = {value: _resolve(value, file, content) for value in listed}
+    sources = [path for path in found.values() if path is not None]
+    missing = [value for value in listed if found[value] is None]
+    _report_missing(name, missing, file, log, needed=name == "train" or bool(sources))
     if not sources:
         return None
-    pictures += _folder_split(name, folders, "").pictures if folders else []
-    return YoloSplit(
-        name=name, source=sources[0], pictures=pictures, folders=folders, class_source=file.name
-    )
+    folders = [path for path in sources if path.is_dir()]
+    pictures = [named for path in sources if path.is_file() for named in _listed_pictures(path)]
+    pictures += _folder_split(name, folders).pictures if folders else []
+    return YoloSplit(name=name, source=sources[0], pictures=pictures, folders=folders)
+
+
+def _report_missing(
+    name: str, missing: Sequence[str], file: Path, log: ProblemLog, *, needed: bool
+) -> None:
+    """Says which folders of a split do not exist: an error where the split is `needed`."""
+    fix = f"Correct `{name}` in {file.name}"
+    if name == "val":
+        fix += ", or train with --val-fraction 0.2"
+    if name == "test":
+        fix += "; training does without it"
+    tell = log.error if needed else log.warning
+    for value in missing:
+        tell(f"{file.name}: {name}", f"{value} does not exist", f"{fix}.")
 
 
 def _resolve(value: str, file: Path, content: Mapping[str, Any]) -> Path | None:
@@ -185,29 +212,30 @@ def _listed_pictures(file: Path) -> list[tuple[Path, str]]:
     for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines():
         text = line.strip().replace("\\", "/")
         if text:
-            path = file.parent / text
+            path = as_stored(file.parent / text)
             below = path.as_posix().rpartition("/images/")[2] if "/images/" in text else text
             pictures.append((path, below.removeprefix("./") if "/images/" in text else path.name))
     return pictures
 
 
-def _names(content: Mapping[str, Any], file: Path) -> tuple[str, ...] | None:
-    """Class names by number, from a list or a mapping, or as many numbers as `nc` says."""
-    names = content.get("names")
-    if isinstance(names, list):
-        return tuple(str(name) for name in names)
-    if isinstance(names, Mapping):
-        try:
-            by_number = {int(number): str(name) for number, name in names.items()}
-        except (TypeError, ValueError) as error:
-            raise UserError("a key of `names` is no number", where=str(file)) from error
-        if by_number and not 0 <= min(by_number) <= max(by_number) < MAX_CLASSES:
-            raise UserError("a key of `names` is out of range", where=str(file))
-        return tuple(by_number.get(k, str(k)) for k in range(max(by_number, default=-1) + 1))
-    count = content.get("nc")
-    if not isinstance(count, int) or not 0 < count <= MAX_CLASSES:
+def _keypoint_shape(content: Mapping[str, Any], file: Path) -> tuple[int, int] | None:
+    """The `kpt_shape` of pose data."""
+    shape = content.get("kpt_shape")
+    if shape is None:
         return None
-    return tuple(str(k) for k in range(count))
+    if (
+        not isinstance(shape, list)
+        or len(shape) != 2
+        or not all(isinstance(number, int) for number in shape)
+        or shape[0] < 1
+        or shape[1] not in (2, 3)
+    ):
+        raise UserError(
+            f"`kpt_shape` is {shape!r}",
+            where=str(file),
+            fix="Expected [number of keypoints, 2 or 3], such as [17, 3].",
+        )
+    return shape[0], shape[1]
 
 
 def _load_yaml(file: Path) -> Mapping[str, Any]:

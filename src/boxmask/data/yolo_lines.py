@@ -14,6 +14,9 @@ from boxmask.data.reading import Box
 BOX_FILE_HEADER = "# boxmask boxes 1: class cx cy w h confidence crowd id"
 """First line of the files that `write_yolo` puts beside the labels to keep the given boxes."""
 
+VISIBILITIES = (0, 1, 2)
+"""What the third number of a keypoint says: not there, hidden, visible."""
+
 PIXEL_DECIMALS = 9
 """Decimals that pixel coordinates are rounded to: takes the noise of the division away."""
 
@@ -39,29 +42,33 @@ class YoloLine:
     crowd: bool = False
 
 
-def parse_yolo_line(text: str, number: int, image_size: tuple[int, int]) -> YoloLine:
+def parse_yolo_line(
+    text: str,
+    number: int,
+    image_size: tuple[int, int],
+    keypoint_shape: tuple[int, int] | None = None,
+) -> YoloLine:
     """Parses one line of a label file.
 
     Args:
         text: the line.
         number: its number in the file, kept in the result.
         image_size: (height, width) of the picture.
+        keypoint_shape: (keypoints, numbers of each) of pose data, whose lines are a class, a box
+            and keypoints. None: longer lines are polygons, except where `_has_visibility`.
 
     Raises:
         ValueError: If the line has another form; says how.
     """
     words = text.split()
-    if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
-        raise ValueError(
-            f"line has {len(words)} values, expected 5 (class and box) or a class and 3 points"
-        )
     values = [_number(word) for word in words]
+    is_box = _is_box_line(values, keypoint_shape)
     class_number = values[0]
     if not math.isfinite(class_number) or class_number != int(class_number) or class_number < 0:
         raise ValueError(f"class is {words[0]!r}, expected a whole number from 0")
-    if len(values) == 5:
+    if is_box:
         return YoloLine(
-            number=number, class_number=int(class_number), box=_corners(values[1:], image_size)
+            number=number, class_number=int(class_number), box=_corners(values[1:5], image_size)
         )
     polygon = _to_pixels(values[1:], image_size)
     if not all(math.isfinite(value) for value in polygon):
@@ -97,6 +104,44 @@ def numbered_lines(file: Path) -> list[tuple[int, str]]:
     text = file.read_text(encoding="utf-8-sig", errors="replace")
     lines = enumerate(text.split("\n"), start=1)
     return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+def _is_box_line(values: Sequence[float], keypoint_shape: tuple[int, int] | None) -> bool:
+    """Whether a box follows the class, perhaps with keypoints behind it; else a polygon does.
+
+    Raises:
+        ValueError: If there are too few or too many values for either.
+    """
+    count = len(values)
+    if count == 5:
+        return True
+    if keypoint_shape is not None:
+        keypoints, numbers = keypoint_shape
+        if count == 5 + keypoints * numbers:
+            return True
+        raise ValueError(
+            f"line has {count} values, expected 5 (class and box) or {5 + keypoints * numbers} "
+            f"(and {keypoints} keypoints, as `kpt_shape` says)"
+        )
+    if _has_visibility(values):
+        return True
+    if count < 7 or count % 2 == 0:
+        raise ValueError(
+            f"line has {count} values, expected 5 (class and box) or a class and 3 points"
+        )
+    return False
+
+
+def _has_visibility(values: Sequence[float]) -> bool:
+    """Whether a line can only be a class, a box, and keypoints of x, y and visibility.
+
+    Every third value from the eighth is then 0, 1 or 2. No polygon is like that where the number
+    of values is even, or where one is 2: the point would lie a whole picture outside.
+    """
+    flags = values[7::3]
+    if not flags or (len(values) - 5) % 3 or not all(flag in VISIBILITIES for flag in flags):
+        return False
+    return len(values) % 2 == 0 or 2 in flags
 
 
 def _corners(box_cxcywh: Sequence[float], image_size: tuple[int, int]) -> Box:
