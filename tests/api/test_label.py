@@ -75,7 +75,7 @@ def test_a_coco_file_keeps_everything_else(shapes, run, tmp_path):
         assert without_label_keys(after) == without_label_keys(before)
         assert after["segmentation"]
         if before["iscrowd"]:
-            assert after == before
+            assert after == {**before, "area": 5}
         else:
             assert 0 <= after["score"] <= 1
 
@@ -227,7 +227,48 @@ def test_unreadable_pictures_stop_only_the_end(own_shapes, run, tmp_path):
     assert "train_0001.png" in met.value.where
     made = label(own_shapes, run, out=tmp_path / "out", resume=True, skip_bad=True)
     assert made.num_pictures == 5
-    assert len(json.loads((tmp_path / "out" / "train.json").read_text())["images"]) == 4
+    assert len(json.loads((tmp_path / "out" / "train.json").read_text())["images"]) == 3
+    assert "train_0001.png" in (tmp_path / "out" / "left_out.txt").read_text()
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo", "voc"])
+def test_bad_boxes_are_left_out_and_named(own_shapes, run, tmp_path, form):
+    file = own_shapes / "train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"][2] = float("nan")
+    bad = content["annotations"][0]["id"]
+    file.write_text(json.dumps(content))
+    out, said = tmp_path / "out", []
+    chosen = {"format": form, "out": out, "skip_bad": True, "workers": 0}
+    made = boxmask.label(own_shapes, weights=run, say=said.append, **chosen)
+    again = read_data(out)
+    assert not again.errors
+    assert made.num_masks == len(objects(again)) == len(objects(read_data(own_shapes)))
+    (line,) = (out / "left_out.txt").read_text().splitlines()
+    assert f"annotation {bad}" in line
+    assert any("1 annotations or pictures" in line and "left_out.txt" in line for line in said)
+    crowds = [line for line in said if "crowds left out: 1" in line]
+    assert len(crowds) == (form == "yolo")
+
+
+def test_a_box_smaller_than_a_pixel_gets_the_pixel_under_it(own_shapes, run, tmp_path):
+    file = own_shapes / "train.json"
+    content = json.loads(file.read_text())
+    boxes = {5001: [10.55, 20.6, 0.4, 0.3], 5002: [30.6, 11.0, 0.6, 0.4], 5003: [63.9, 0, 0.1, 9]}
+    for number, box in boxes.items():
+        entry = {"id": number, "image_id": 1, "category_id": 1, "bbox": box, "iscrowd": 0}
+        content["annotations"].append(entry)
+    file.write_text(json.dumps(content))
+    label(own_shapes, run, out=tmp_path / "out", split="train")
+    written = json.loads((tmp_path / "out" / "train.json").read_text())["annotations"]
+    places = {
+        entry["id"]: np.argwhere(decode_segmentation(entry["segmentation"], (48, 64))).tolist()
+        for entry in written
+        if entry["id"] in boxes
+    }
+    assert places[5001] == [[20, 10]]
+    assert places[5002] == [[11, 30]]
+    assert {x for _, x in places[5003]} == {63}
 
 
 def test_other_folders_are_left_alone(shapes, run, tmp_path):

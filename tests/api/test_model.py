@@ -31,6 +31,20 @@ def test_predictions_have_the_pictures_size(model, shapes):
         np.testing.assert_array_equal(model.predict(other, threshold=0.05).mask, found.mask)
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_turned_picture_is_the_same_in_any_form(model, shapes, tmp_path, orientation):
+    plain = Image.open(shapes / "images" / "val_0000.png").convert("RGBA")
+    plain.putalpha(200)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    plain.save(tmp_path / "a.png", exif=exif)
+    found = model.predict(tmp_path / "a.png", threshold=0.05)
+    opened = model.predict(Image.open(tmp_path / "a.png"), threshold=0.05)
+    assert found.mask.shape[1:] == ((64, 48) if orientation > 4 else (48, 64))
+    np.testing.assert_array_equal(opened.mask, found.mask)
+    np.testing.assert_array_equal(opened.confidence, found.confidence)
+
+
 def test_a_list_gives_a_list(model, shapes):
     paths = sorted((shapes / "images").glob("val*"))
     assert [type(one).__name__ for one in model.predict(paths)] == ["Detections"] * 2
@@ -93,6 +107,17 @@ def test_wrong_pictures_are_refused(model):
         model.predict(np.zeros((4, 4), dtype=np.uint8))
     with pytest.raises(UserError, match="missing"):
         model.predict("nowhere.jpg")
+
+
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [(None, "NoneType"), (5, "int"), ([None], "NoneType"), (b"x", "bytes"), ({}, "dict")],
+)
+def test_what_is_no_picture_is_refused(model, given, got):
+    with pytest.raises(TypeError, match=f"picture: expected a path, a PIL image or .* got {got}$"):
+        model.predict(given)
+    with pytest.raises(TypeError, match="picture: expected a path"):
+        model.masks_for(given, [[1, 1, 9, 9]])
 
 
 def test_a_model_must_be_trained_once(model, run):

@@ -33,7 +33,7 @@ def test_a_folder_becomes_drawings_and_coco_results(shapes, run, tmp_path):
     names = sorted(image["file_name"] for image in images)
     assert names == sorted(p.name for p in (shapes / "images").iterdir())
     for name in names:
-        assert read_picture(tmp_path / "out" / name).shape[2] == 3
+        assert max(read_picture(tmp_path / "out" / name).shape) == 320  # of 64: names need room
 
 
 def test_an_unreadable_picture_is_listed_and_the_rest_goes_on(own_shapes, run, tmp_path):

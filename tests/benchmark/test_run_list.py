@@ -26,7 +26,8 @@ class FakeSteps:
         checkpoint.parent.mkdir(exist_ok=True)
         checkpoint.touch()
         if not options.get("resume"):
-            (out / "args.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(options))))
+            arguments = json.loads(json.dumps({"data": str(data), **options}))
+            (out / "args.yaml").write_text(yaml.safe_dump(arguments))
         if out.name == self.stops_at:
             raise KeyboardInterrupt
         self.seconds += 90

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from boxmask.data.box_pixels import (
     LEAST_GAIN,
@@ -36,6 +38,28 @@ def test_scores_are_bilinear_and_zero_outside_the_frame(seed):
     )[0, 0] * (grid.abs() <= 1).all(dim=-1)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
+
+
+def overlap(low, high, pixel):
+    return max(0.0, min(high, pixel + 1) - max(low, pixel))
+
+
+@given(st.floats(0, 8), st.floats(1e-3, 0.999))
+def test_a_side_between_two_centres_has_the_pixel_that_it_overlaps_most(low, length):
+    high = min(low + length, 9.0)
+    assume(high > low)
+    rows, columns = pixels_of_box((low, 0, high, 9), (9, 9))
+    assert (rows.start, rows.stop) == (0, 9)
+    assert columns.stop == columns.start + 1
+    most = max(overlap(low, high, pixel) for pixel in range(9))
+    centre = columns.start + 0.5
+    if not low <= centre < high:
+        assert overlap(low, high, columns.start) == pytest.approx(most, abs=1e-9)
+
+
+def test_a_box_smaller_than_a_pixel_has_one_that_it_overlaps():
+    assert pixels_of_box((3.55, 5.5, 3.95, 6.1), (9, 9)) == (slice(5, 6), slice(3, 4))
+    assert pixels_of_box((0.0, 8.9, 0.1, 9.0), (9, 9)) == (slice(8, 9), slice(0, 1))
 
 
 def slow_threshold(scores):

@@ -17,6 +17,20 @@ def folder(tmp_path):
     return run
 
 
+def test_arguments_come_back(folder):
+    assert folder.read_arguments() is None
+    folder.write_arguments({"data": "süß", "epochs": 3})
+    assert folder.read_arguments() == {"data": "süß", "epochs": 3}
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "a: [", "epochs: 3"])
+def test_broken_arguments_are_told(folder, text):
+    folder.arguments.write_text(text)
+    with pytest.raises(UserError, match="does not hold the arguments") as error:
+        folder.read_arguments()
+    assert "args.yaml" in error.value.where
+
+
 def test_a_folder_in_use_is_left_alone(folder):
     folder.write_metrics({"a": 1})
     with pytest.raises(UserError, match="not empty") as error:

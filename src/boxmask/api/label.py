@@ -6,17 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from boxmask.api.busy_cores import busy_cores_warning
 from boxmask.api.device import pick_device
-from boxmask.api.label_output import SHOWN_UNREADABLE, introduction, summary, write_formats
+from boxmask.api.label_output import (
+    SHOWN_UNREADABLE,
+    introduction,
+    summary,
+    write_formats,
+    write_left_out,
+)
 from boxmask.api.options import LabelOptions, options_from
 from boxmask.api.workers import free_workers
 from boxmask.data.classes import class_places
 from boxmask.data.folder import read_data, require_usable
 from boxmask.data.output_files import check_not_source
 from boxmask.data.records import DataFolder
+from boxmask.detectors.detector import Detector
 from boxmask.errors import UserError
 from boxmask.labeler.finished import (
     FOLDER,
@@ -38,9 +46,9 @@ than training showed are found less often there, but here their boxes are given.
 ARGUMENTS = "label.yaml"
 """Marks a folder as written by `label`."""
 
-_REPORT, _REVIEW = "report.csv", "review"
+_REPORT, _REVIEW, _LEFT_OUT = "report.csv", "review", "left_out.txt"
 _WRITTEN = (
-    *(ARGUMENTS, _REPORT, _REVIEW, FOLDER, "data.yaml", "class_names.txt"),
+    *(ARGUMENTS, _REPORT, _REVIEW, _LEFT_OUT, FOLDER, "data.yaml", "class_names.txt"),
     *("train.json", "val.json", "test.json", "images", "labels", "boxes"),
     *("Annotations", "SegmentationObject", "SegmentationClass", "JPEGImages", "ImageSets"),
 )
@@ -95,20 +103,34 @@ def label(
     splits = _chosen_splits(folder, chosen.split)
     out = chosen.out or default_out(data)
     _check_out(out, folder, splits)
-    finished = _open_folder(out, folder, splits, saved, chosen)
+    device = pick_device(chosen.device)
+    settings = _settings(folder, saved, chosen, device)
+    finished = _open_folder(out, folder, splits, saved.file, settings, chosen)
     _write_arguments(out, data, weights, chosen)
-    for line in introduction(folder, splits, saved, label_size(saved, chosen), out):
+    start = introduction(folder, splits, saved, settings.image_size, out)
+    for line in [*start, *busy_cores_warning(device)]:
         say(line)
-    progress = _label_splits(folder, splits, saved, finished, chosen, say)
+    detector = saved.detector.to(device).eval()
+    progress = _label_splits(detector, folder, splits, finished, settings, say)
     _require_readable(progress, chosen)
     for line in write_formats(out, folder, splits, finished, chosen.format):
         say(line)
     return _finish(out, folder, splits, finished, progress, say)
 
 
-def label_size(saved: SavedModel, options: LabelOptions) -> int:
-    """Short side, in pixels, of the pictures that the model sees."""
-    return options.image_size or round(saved.image_size * GROWTH)
+def _settings(
+    folder: DataFolder, saved: SavedModel, options: LabelOptions, device: torch.device
+) -> LabelSettings:
+    num_workers = free_workers(options.workers)
+    return LabelSettings(
+        image_size=options.image_size or round(saved.image_size * GROWTH),
+        batch=options.batch,
+        num_workers=num_workers,
+        refine=options.refine,
+        # On a CPU the model itself keeps all cores busy.
+        num_cutters=num_workers if device.type != "cpu" else 0,
+        classes=tuple(class_places(folder.class_names, saved.class_names).tolist()),
+    )
 
 
 def default_out(data: Path | str) -> Path:
@@ -147,18 +169,19 @@ def _open_folder(
     out: Path,
     folder: DataFolder,
     splits: Sequence[str],
-    saved: SavedModel,
+    weights: Path,
+    settings: LabelSettings,
     options: LabelOptions,
 ) -> FinishedPictures:
     """The folder, new or taken up where it was left."""
     finished = FinishedPictures(out)
     identity = {
         "DATA": data_fingerprint(folder, splits),
-        "--weights": file_fingerprint(saved.file),
+        "--weights": file_fingerprint(weights),
         "--split": [*splits],
-        "--batch": options.batch,
-        "--image-size": label_size(saved, options),
-        "--refine": options.refine,
+        "--batch": settings.batch,
+        "--image-size": settings.image_size,
+        "--refine": settings.refine,
     }
     if options.resume:
         finished.resume(identity)
@@ -217,27 +240,13 @@ def _write_arguments(
 
 
 def _label_splits(
+    detector: Detector,
     folder: DataFolder,
     splits: Sequence[str],
-    saved: SavedModel,
     finished: FinishedPictures,
-    options: LabelOptions,
+    settings: LabelSettings,
     say: Say,
 ) -> LabelProgress:
-    device = pick_device(options.device)
-    for line in busy_cores_warning(device):
-        say(line)
-    detector = saved.detector.to(device).eval()
-    num_workers = free_workers(options.workers)
-    settings = LabelSettings(
-        image_size=label_size(saved, options),
-        batch=options.batch,
-        num_workers=num_workers,
-        refine=options.refine,
-        # On a CPU the model itself keeps all cores busy.
-        num_cutters=num_workers if device.type != "cpu" else 0,
-        classes=tuple(class_places(folder.class_names, saved.class_names).tolist()),
-    )
     total = sum(len(folder.splits[name].records) for name in splits)
     progress = LabelProgress(total=total, tell=say)
     for name in splits:
@@ -272,7 +281,8 @@ def _finish(
         out / _REPORT, folder, splits, finished, num_doubts=PER_SHEET * NUM_SHEETS
     )
     write_doubtful_sheets(out / _REVIEW, folder, finished, report.doubts)
-    for line in summary(report, progress, out / _REVIEW, out / _REPORT):
+    left_out = write_left_out(out / _LEFT_OUT, folder, progress.unreadable)
+    for line in [*left_out, *summary(report, progress, out / _REVIEW, out / _REPORT)]:
         say(line)
     finished.remove()
     return LabelledData(

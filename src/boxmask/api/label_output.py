@@ -5,6 +5,7 @@ from pathlib import Path
 
 from boxmask.data.coco_writer import write_coco
 from boxmask.data.labels import WriteReport
+from boxmask.data.output_files import write_whole
 from boxmask.data.records import DataFolder
 from boxmask.data.voc_writer import write_voc
 from boxmask.data.yolo_writer import write_yolo
@@ -54,6 +55,9 @@ def write_formats(
         loss = "nothing lost"
         if kept.min_iou < 1:
             loss = f"IoU with the masks {kept.mean_iou:.4f} on average, {kept.min_iou:.3f} at worst"
+        crowds = sum(report.num_crowds_left_out for report in reports)
+        if crowds:
+            loss += f"; crowds left out: {crowds} (the format cannot mark them)"
         lines.append(f"{name:<6} {_FILES[name].format(out=out)}  {loss}")
     return lines
 
@@ -75,6 +79,21 @@ def _write(
     if name == "yolo":
         return write_yolo(out, split, folder, labelled)
     return write_voc(out, split, folder, labelled)
+
+
+def write_left_out(file: Path, folder: DataFolder, unreadable: Sequence[str]) -> list[str]:
+    """Writes a line on all that no format holds; says where, or nothing if it is nothing.
+
+    Args:
+        file: the text file; none is written without need.
+        folder: the data set with its errors.
+        unreadable: why pictures were left out while labelling.
+    """
+    lines = [*map(str, folder.errors), *unreadable]
+    if not lines:
+        return []
+    write_whole(file, lambda stream: stream.writelines(f"{line}\n" for line in lines))
+    return [f"! left out of the results: {len(lines)} annotations or pictures, listed in {file}"]
 
 
 def summary(report: LabelReport, progress: LabelProgress, review: Path, table: Path) -> list[str]:

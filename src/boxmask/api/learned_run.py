@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from boxmask.api.options import TrainOptions, options_from
@@ -77,14 +76,13 @@ def load_learned_run(folder: Path) -> LearnedRun:
 
 def _arguments(folder: Path) -> tuple[str, TrainOptions]:
     """The data and the options of a run."""
-    file = RunFolder(root=folder).arguments
-    if not file.is_file():
+    saved = RunFolder(root=folder).read_arguments()
+    if saved is None:
         raise UserError(
             "this is no run folder" if folder.exists() else "no such run",
-            where=str(file if folder.exists() else folder),
+            where=str(RunFolder(root=folder).arguments if folder.exists() else folder),
             fix="name a folder that `boxmask train` has made",
         )
-    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
     return saved.pop("data"), options_from(TrainOptions, saved)
 
 

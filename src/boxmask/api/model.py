@@ -17,7 +17,7 @@ from boxmask.api.finder import Finder
 from boxmask.api.options import Method
 from boxmask.api.sources import find_source
 from boxmask.data.masks import decode_segmentation
-from boxmask.data.pictures import read_picture
+from boxmask.data.pictures import image_pixels, read_picture
 from boxmask.detectors.object_masks import object_mask, uncut_masks
 from boxmask.errors import UserError
 from boxmask.evaluation.coco_ap import FoundObjects
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from boxmask.api.train import TrainedRun
 
 Given = str | PathLike[str] | Image.Image | NDArray[np.uint8]
-"""A picture: its path, a PIL image, or an (H, W, 3) uint8 RGB array (OpenCV gives BGR: turn it)."""
+"""A picture: its path, a PIL image, or an (H, W, 3) uint8 RGB array (OpenCV gives BGR: turn it).
+
+A PIL image is turned as its EXIF entry says, as a file is: results are of the turned picture."""
 
 
 class BoxMask:
@@ -111,8 +113,13 @@ class BoxMask:
         Returns:
             For each picture: `xyxy` (N, 4) and `mask` (N, H, W) in its own pixels, `confidence`,
             `class_id` and `data["class_name"]`, best first.
+
+        Raises:
+            UserError: If a file cannot be read.
+            TypeError: If it is nothing that can be a picture.
+            ValueError: If an array is no RGB picture.
         """
-        if isinstance(picture, Sequence) and not isinstance(picture, str):
+        if isinstance(picture, Sequence) and not isinstance(picture, str | bytes):
             return [self._found(one, threshold, refine) for one in picture]
         return self._found(picture, threshold, refine)
 
@@ -206,12 +213,18 @@ def as_picture(given: Given) -> NDArray[np.uint8]:
 
     Raises:
         UserError: If a file cannot be read.
+        TypeError: If it is nothing that can be a picture.
         ValueError: If an array is no RGB picture.
     """
     if isinstance(given, str | PathLike):
         return read_picture(Path(given))
     if isinstance(given, Image.Image):
-        return np.array(given.convert("RGB"), dtype=np.uint8)
+        return image_pixels(given)
+    if not isinstance(given, np.ndarray):
+        got = f"{type(given).__module__}.{type(given).__qualname__}".removeprefix("builtins.")
+        raise TypeError(
+            f"picture: expected a path, a PIL image or an (H, W, 3) uint8 RGB array, got {got}"
+        )
     if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] != 3:
         got = f"{given.dtype} of shape {given.shape}"
         raise ValueError(f"picture: expected (H, W, 3) uint8 RGB, got {got}")

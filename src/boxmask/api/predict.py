@@ -26,7 +26,7 @@ from boxmask.evaluation.coco_ap import FoundObjects
 from boxmask.recipes.saved_model import load_model
 from boxmask.structures import Batch
 from boxmask.visualization.contact_sheet import save_picture
-from boxmask.visualization.draw import draw_masks
+from boxmask.visualization.draw import DrawStyle, draw_masks
 
 Say = Callable[[str], None]
 
@@ -34,6 +34,9 @@ DRAWN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 """Kinds of pictures that are drawn in their own format; others become .jpg."""
 
 SHOWN_UNREADABLE = 20
+
+_STYLE = DrawStyle(least_side=320)
+"""Small pictures are enlarged, so that names do not cover objects. Frames keep their size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,16 +157,22 @@ def _draw_file(work: _Work, record: ImageRecord, found: FoundObjects) -> None:
     picture = read_picture(record.path)
     name = record.name if record.path.suffix.lower() in DRAWN_SUFFIXES else f"{record.name}.jpg"
     with work.finder.clock.time("drawing"):
-        save_picture(work.out / name, draw_found(picture, found, work.finder.saved.class_names))
+        drawn = draw_found(picture, found, work.finder.saved.class_names, _STYLE)
+        save_picture(work.out / name, drawn)
 
 
 def draw_found(
-    picture: NDArray[np.uint8], found: FoundObjects, class_names: Sequence[str]
+    picture: NDArray[np.uint8],
+    found: FoundObjects,
+    class_names: Sequence[str],
+    style: DrawStyle | None = None,
 ) -> NDArray[np.uint8]:
     """The (H, W, 3) picture with masks, boxes, names and scores; masks are decoded on the way."""
     size = (picture.shape[0], picture.shape[1])
     masks = (decode_segmentation(rle, size) for rle in found.rles or ())
-    return draw_masks(picture, found.boxes, masks, found.labels, class_names, scores=found.scores)
+    return draw_masks(
+        picture, found.boxes, masks, found.labels, class_names, scores=found.scores, style=style
+    )
 
 
 def _search_video(work: _Work, path: Path) -> None:

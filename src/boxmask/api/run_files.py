@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from boxmask.api.options import TrainOptions, options_from
 from boxmask.engine.run_folder import RunFolder
 from boxmask.errors import UserError
@@ -53,10 +51,9 @@ def resumed_options(folder: Path) -> tuple[str, TrainOptions]:
     Raises:
         UserError: If the folder has no run.
     """
-    file = RunFolder(root=folder).arguments
-    if not file.is_file():
-        raise UserError("there is no run to resume", where=str(file))
-    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+    saved = RunFolder(root=folder).read_arguments()
+    if saved is None:
+        raise UserError("there is no run to resume", where=str(RunFolder(root=folder).arguments))
     data = saved.pop("data")
     given = {**saved, "out": folder, "resume": True, "overwrite": False}
     return data, options_from(TrainOptions, given)

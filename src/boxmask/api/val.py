@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from boxmask.api.device import pick_device
 from boxmask.api.options import ValOptions, options_from
 from boxmask.api.workers import free_workers
@@ -100,14 +98,13 @@ def training_data(run: Path) -> DataFolder:
         UserError: If that is not known.
     """
     folder = run if run.is_dir() else run.parent.parent
-    file = RunFolder(root=folder).arguments
-    if not file.is_file():
+    arguments = RunFolder(root=folder).read_arguments()
+    if arguments is None:
         raise UserError(
             "it is not known which data this model was trained on",
-            where=str(file),
+            where=str(RunFolder(root=folder).arguments),
             fix="pass --data",
         )
-    arguments = yaml.safe_load(file.read_text(encoding="utf-8"))
     return read_data(arguments["data"], arguments.get("val_fraction", 0.0))
 
 

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from boxmask.api.run_files import Say, say_nothing
 from boxmask.api.train import TrainedRun, train
 from boxmask.api.val import val
@@ -158,10 +156,9 @@ def _metrics(run: ListedRun, steps: RunSteps, details: Say) -> Metrics:
 
 def _check_options(run: ListedRun) -> None:
     """A table must not mix runs of different lengths or sizes."""
-    file = RunFolder(root=run.folder).arguments
-    if not file.is_file():
+    kept = RunFolder(root=run.folder).read_arguments()
+    if kept is None:
         return
-    kept = yaml.safe_load(file.read_text(encoding="utf-8"))
     for name, value in run.options.items():
         wanted = list(value) if isinstance(value, tuple) else value
         if kept.get(name) != wanted:

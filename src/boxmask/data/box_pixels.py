@@ -19,7 +19,9 @@ LEAST_GAIN = 0.05
 
 
 def pixels_of_box(box: Sequence[float] | NDArray[Any], image_size: tuple[int, int]) -> Place:
-    """Rows and columns whose pixel centres lie in a box; at least one of each.
+    """Rows and columns whose pixel centres lie in a box.
+
+    A box between two centres has the row or column that it overlaps most: at least one of each.
 
     Args:
         box: (4,) x1, y1, x2, y2 in picture pixels.
@@ -138,5 +140,8 @@ def _extents(highest: NDArray[np.float32]) -> NDArray[np.intp]:
 
 
 def _centers_between(low: float, high: float, length: int) -> slice:
-    first = min(max(int(np.ceil(low - 0.5)), 0), length - 1)
-    return slice(first, max(min(int(np.ceil(high - 0.5)), length), first + 1))
+    first, end = max(int(np.ceil(low - 0.5)), 0), min(int(np.ceil(high - 0.5)), length)
+    if first >= end:
+        first = min(max(int(np.floor((low + high) / 2)), 0), length - 1)
+        end = first + 1
+    return slice(first, end)

@@ -9,7 +9,7 @@ from typing import Any
 
 from boxmask.data.coco_file import has_id, load_coco
 from boxmask.data.labels import LabelledRecord, WriteReport
-from boxmask.data.masks import mask_area
+from boxmask.data.masks import encode_mask, mask_area
 from boxmask.data.output_files import check_not_source, relative_posix, write_whole
 from boxmask.data.records import DataFolder, DataSplit, ImageRecord
 
@@ -26,9 +26,12 @@ def write_coco(
     """Writes one split as a COCO instance file.
 
     Of a COCO source all keys, pictures, boxes and ids are kept; `segmentation` (compressed RLE),
-    `area` and `score` (the confidence) are put into the annotations by id. Crowd annotations, and
-    those that reading left out, stay as they were. Pictures of another split that was put aside
-    from the same file are left out.
+    `area` and `score` (the confidence) are put into the annotations by id, and `iscrowd` where it
+    is absent. Crowd annotations stay as they were; one without a usable mask gets its whole box,
+    one without `area` that.
+    What reading left out is left out, so that every reader can open the file: pictures that are
+    not in `labelled` (also those of another split put aside from the same file), their
+    annotations, and entries with an error.
 
     Of another source a complete file is built. Annotations keep their ids when all are whole
     numbers and differ; else they are numbered from 1, and `source_id` keeps their identity.
@@ -48,7 +51,7 @@ def write_coco(
     check_not_source(out_file, split.source)
     report = WriteReport()
     if folder.format == "coco":
-        content = _filled_source(split, folder, labelled, report)
+        content = _filled_source(split, labelled, report)
     else:
         content = _new_content(folder, labelled, report)
     content["boxmask"] = {"picture_folders": _picture_folders(split, out_file.parent)}
@@ -57,34 +60,54 @@ def write_coco(
 
 
 def _filled_source(
-    split: DataSplit, folder: DataFolder, labelled: Iterable[LabelledRecord], report: WriteReport
+    split: DataSplit, labelled: Iterable[LabelledRecord], report: WriteReport
 ) -> dict[str, Any]:
     content = dict(load_coco(split.source).content)
+    file_names: dict[int | str, str] = {}
     found: dict[int | str, dict[str, Any]] = {}
     for item in labelled:
-        record = item.record
-        for position, annotation_id in enumerate(record.annotation_ids):
-            if not record.crowd[position]:
-                found[annotation_id] = _mask_keys(item, position)
+        file_names[item.record.extra["id"]] = item.record.extra["file_name"]
+        for position, annotation_id in enumerate(item.record.annotation_ids):
+            found[annotation_id] = _keys_to_fill(item, position)
         _count(report, item)
-    dropped = _images_elsewhere(split, folder)
-    content["images"] = [
-        entry for entry in content["images"] if not has_id(entry) or entry["id"] not in dropped
+    content["categories"] = _first_of_each_id(content["categories"])
+    content["images"] = _first_of_each_id(
+        entry
+        for entry in content["images"]
+        if has_id(entry)
+        and entry["id"] in file_names
+        and file_names[entry["id"]] == entry.get("file_name")
+    )
+    content["annotations"] = [
+        {**entry, **found[entry["id"]]}
+        for entry in _first_of_each_id(content.get("annotations") or [])
+        if entry["id"] in found
     ]
-    filled = []
-    done: set[int | str] = set()
-    for entry in content.get("annotations") or []:
-        if isinstance(entry, Mapping) and _hashable(entry.get("image_id")) in dropped:
-            continue
-        # A later annotation of the same id was left out as bad, so it stays as it was.
-        if has_id(entry) and entry["id"] in found and entry["id"] not in done:
-            done.add(entry["id"])
-            entry = {**entry, **found[entry["id"]]}
-            if isinstance(entry.get("iscrowd"), str):
-                entry["iscrowd"] = 0  # other tools take any text for a crowd
-        filled.append(entry)
-    content["annotations"] = filled
     return content
+
+
+def _first_of_each_id(entries: Iterable[Any]) -> list[Mapping[str, Any]]:
+    """The entries that reading took: those with a usable id, and of an id used twice the first."""
+    first: dict[int | str, Mapping[str, Any]] = {}
+    for entry in entries:
+        if has_id(entry):
+            first.setdefault(entry["id"], entry)
+    return list(first.values())
+
+
+def _keys_to_fill(item: LabelledRecord, position: int) -> dict[str, Any]:
+    """What is put into a source's annotation; of a crowd with a mask, at most its area.
+
+    Other tools need `iscrowd`, and take any text for a crowd.
+    """
+    if not item.record.crowd[position]:
+        return {"iscrowd": 0, **_mask_keys(item, position)}
+    own = item.own_crowd_mask(position)
+    if own is None:
+        mask = item.masks[position]
+        return {"iscrowd": 1, "segmentation": _rle(mask), "area": mask_area(mask)}
+    known = "area" in item.record.annotations[position]
+    return {"iscrowd": 1} if known else {"iscrowd": 1, "area": int(own.sum())}
 
 
 def _new_content(
@@ -139,27 +162,22 @@ def _new_annotation(item: LabelledRecord, position: int, folder: DataFolder) -> 
 
 
 def _mask_keys(item: LabelledRecord, position: int) -> dict[str, Any]:
-    mask = item.masks[position]
+    own = item.own_crowd_mask(position)
+    mask = item.masks[position] if own is None else encode_mask(own)
     return {
-        "segmentation": {"size": list(mask["size"]), "counts": mask["counts"]},
+        "segmentation": _rle(mask),
         "area": mask_area(mask),
         "score": round(float(item.confidences[position]), SCORE_DECIMALS),
     }
 
 
+def _rle(mask: Mapping[str, Any]) -> dict[str, Any]:
+    return {"size": list(mask["size"]), "counts": mask["counts"]}
+
+
 def _count(report: WriteReport, item: LabelledRecord) -> None:
     report.num_pictures += 1
     report.ious.extend([1.0] * len(item.record))
-
-
-def _images_elsewhere(split: DataSplit, folder: DataFolder) -> set[Any]:
-    """Ids of pictures that belong to another split of the same source file."""
-    return {
-        record.extra.get("id", record.image_id)
-        for other in folder.splits.values()
-        if other.name != split.name and other.source == split.source
-        for record in other.records
-    }
 
 
 def _picture_folders(split: DataSplit, start: Path) -> list[str]:
@@ -171,7 +189,3 @@ def _picture_folders(split: DataSplit, start: Path) -> list[str]:
 def _picture_folder(record: ImageRecord) -> Path:
     depth = len(PurePosixPath(record.name).parts)
     return record.path.parents[depth - 1]
-
-
-def _hashable(value: Any) -> Any:
-    return value if isinstance(value, int | str) else None

@@ -46,13 +46,20 @@ class LabelledRecord:
 
     def decode(self, position: int) -> NDArray[np.bool_]:
         """The (H, W) bool mask of one object; of a crowd, the source's own where it is usable."""
-        source = self.record.segmentations[position]
-        if self.record.crowd[position] and source is not None:
-            try:
-                return decode_segmentation(source, self.record.image_size)
-            except UserError:
-                pass
+        own = self.own_crowd_mask(position)
+        if own is not None:
+            return own
         return decode_segmentation(self.masks[position], self.record.image_size)
+
+    def own_crowd_mask(self, position: int) -> NDArray[np.bool_] | None:
+        """The (H, W) bool mask that the source has of a crowd; None for other objects, too."""
+        source = self.record.segmentations[position]
+        if not self.record.crowd[position] or source is None:
+            return None
+        try:
+            return decode_segmentation(source, self.record.image_size)
+        except UserError:
+            return None
 
 
 @dataclass(kw_only=True)
@@ -63,9 +70,11 @@ class WriteReport:
         num_pictures: pictures written.
         ious: IoU of each object's mask as written with the mask as given, in order; 1.0 where
             nothing is lost.
+        num_crowds_left_out: crowd objects that the format has no place for.
     """
 
     num_pictures: int = 0
+    num_crowds_left_out: int = 0
     ious: list[float] = field(default_factory=list)
 
     @property

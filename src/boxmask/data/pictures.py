@@ -93,12 +93,17 @@ def read_picture(path: Path | str) -> NDArray[np.uint8]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with open_picture(path) as image:
-                orientation = _orientation(image)
-                image.load()
-                turned = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
-                return _to_rgb(turned)
+                return image_pixels(image)
     except Exception as error:  # a broken file can raise nearly anything from its decoder
         raise _unreadable(path, error) from error
+
+
+def image_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of an opened picture, turned and converted as `read_picture` does."""
+    orientation = _orientation(image)
+    image.load()
+    turned = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+    return _to_rgb(turned)
 
 
 def picture_size(path: Path | str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Turns a mask of any shape into one polygon along the corners of its pixels."""
+"""Turns a mask of any shape into one polygon that stays inside its own pixels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,21 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial import Delaunay
 
+CORE = (0.25, 0.49)
+"""Where a pixel begins and ends in `mask_polygon`, in pixels from its left or upper edge.
 
-def mask_polygon(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Draws one closed polygon around all parts of a mask and around all its holes.
+Readers that fill with OpenCV turn x into a whole number, by rounding or by cutting, and fill the
+pixel of that number, too. From 0 up to one half both give the pixel itself."""
+
+CORE_SHIFT = 0.5 - sum(CORE) / 2
+"""Added to x and y, it brings the core around the pixel's centre: then filling by centres, as
+pycocotools does, gives the mask back."""
+
+
+def mask_polygon(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Draws one closed polygon along all parts of a mask and around all its holes.
+
+    It runs inside the outermost pixels of the mask, on the borders of their cores (`CORE`).
 
     Parts and holes are joined by bridges of no width: the way there and the way back are the
     same, so they cancel when the polygon is filled by the even-odd rule, as pycocotools does.
@@ -21,11 +33,11 @@ def mask_polygon(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
         mask: (H, W) bool.
 
     Returns:
-        (P, 2) x, y of pixel corners, from 0 to W and to H; empty for an empty mask.
+        (P, 2) x, y in pixels; empty for an empty mask.
     """
-    loops = mask_outlines(mask)
+    loops = [_core_outline(outline, mask) for outline in mask_outlines(mask)]
     if not loops:
-        return np.zeros((0, 2), dtype=np.int64)
+        return np.zeros((0, 2))
     points = np.concatenate(loops)  # (P, 2)
     if len(loops) == 1:
         return points
@@ -38,11 +50,16 @@ def mask_polygon(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def mask_outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-    """Closed outlines of all parts and holes of an (H, W) mask, each (P, 2) x, y of corners."""
-    rows, columns = _corners(mask)
+    """Closed outlines of all parts and holes of an (H, W) mask, each (P, 2) x, y of corners.
+
+    Pixels that touch at a corner alone have an outline each.
+    """
+    rows, columns, rising = _corners(mask)
     count = len(rows)
-    along_row = _partners(np.lexsort((np.arange(count), columns, rows)))
-    along_column = _partners(np.lexsort((np.arange(count), rows, columns)))
+    place = np.arange(count)
+    along_row = _partners(np.lexsort((place, columns, rows)))
+    # Of two outlines that touch, the left one is the upper one, but for rising pairs of pixels.
+    along_column = _partners(np.lexsort((np.where(rising, -place, place), rows, columns)))
     points = np.stack([columns, rows], axis=1)  # (P, 2)
     left = np.ones(count, dtype=bool)
     outlines = []
@@ -60,8 +77,35 @@ def mask_outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     return outlines
 
 
-def _corners(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Grid points (row, column) where an outline turns; twice where two outlines touch."""
+def _core_outline(outline: NDArray[np.int64], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """An outline moved into the mask, each of its sides to the core of the pixels beside it.
+
+    Args:
+        outline: (P, 2) one of `mask_outlines`: its first side is level, its second upright, ...
+        mask: (H, W) bool.
+    """
+    padded = np.pad(mask, 1)
+    following = np.roll(outline, -1, axis=0)
+    y = outline[0::2, 1]
+    inside_below = padded[y + 1, np.minimum(outline[0::2, 0], following[0::2, 0]) + 1]
+    x = outline[1::2, 0]
+    inside_right = padded[np.minimum(outline[1::2, 1], following[1::2, 1]) + 1, x + 1]
+    first, last = CORE
+    rows = np.where(inside_below, y + first, y - 1 + last)
+    columns = np.where(inside_right, x + first, x - 1 + last)
+    moved = np.empty(outline.shape)
+    moved[0::2, 1] = moved[1::2, 1] = rows
+    moved[0::2, 0], moved[1::2, 0] = np.roll(columns, 1), columns
+    return moved
+
+
+def _corners(
+    mask: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Grid points (row, column) where an outline turns; twice where two outlines touch.
+
+    The last array tells where they touch because one pixel lies below and to the left of another.
+    """
     padded = np.pad(np.asarray(mask, dtype=np.uint8), 1)
     above_left, above_right = padded[:-1, :-1], padded[:-1, 1:]
     below_left, below_right = padded[1:, :-1], padded[1:, 1:]
@@ -70,7 +114,9 @@ def _corners(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int
     touches &= above_left != above_right
     once, twice = np.argwhere(turns), np.argwhere(touches)
     corners = np.concatenate([once, twice, twice])  # (P, 2)
-    return corners[:, 0], corners[:, 1]
+    rows, columns = corners[:, 0], corners[:, 1]
+    rising = (touches & (above_right == 1))[rows, columns]
+    return rows, columns, rising
 
 
 def _partners(order: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -82,7 +128,7 @@ def _partners(order: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _bridges(
-    points: NDArray[np.int64], loop_of: NDArray[np.int64], following: NDArray[np.int64]
+    points: NDArray[np.float64], loop_of: NDArray[np.int64], following: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """The shortest set of (B, 2) point pairs that joins all outlines.
 

@@ -1,8 +1,9 @@
 """Writes masks as a Pascal VOC folder: XML files and index pictures.
 
-- `Annotations/NAME.xml`: a copy where the source is VOC, else a new file. Corners are 1-based
-  and inclusive; boxes between pixels keep their decimals. `crowd` marks group boxes, and
-  `source_id` keeps each object's id; `read_voc` reads both.
+- `Annotations/NAME.xml`: a copy where the source is VOC, without the objects that reading left
+  out; else a new file. Corners are 1-based and inclusive; boxes between pixels keep their
+  decimals. `crowd` marks group boxes (`difficult` to other tools), and `source_id` keeps each
+  object's id; `read_voc` reads both.
 - `SegmentationObject/NAME.png`: pixel value k for the k-th object of the XML, VOC's colours.
   Where masks overlap, the pixels go to the smaller one. Over 254 objects: 16-bit grey.
 - `SegmentationClass/NAME.png`: pixel value label + 1, crowds 255, VOC's colours.
@@ -101,7 +102,7 @@ def _write_index_pictures(
     """Paints both index pictures; the share of each object's mask that is left."""
     record = item.record
     areas = [mask_area(mask) for mask in item.masks]
-    numbers = _object_numbers(record)
+    numbers = range(1, len(record) + 1)
     void = VOID if num_classes < VOID else DEEP_VOID
     objects = np.zeros(record.image_size, dtype=np.uint16)  # (H, W)
     classes = np.zeros(record.image_size, dtype=np.uint16)  # (H, W)
@@ -113,10 +114,8 @@ def _write_index_pictures(
         full[position] = int(np.count_nonzero(mask))
         objects[mask] = numbers[position]
         classes[mask] = void if record.crowd[position] else int(record.labels[position]) + 1
-    left = np.bincount(objects.reshape(-1), minlength=max(numbers, default=0) + 1)
-    _save_index_picture(
-        out / "SegmentationObject" / f"{stem}.png", objects, max(numbers, default=0)
-    )
+    left = np.bincount(objects.reshape(-1), minlength=len(record) + 1)
+    _save_index_picture(out / "SegmentationObject" / f"{stem}.png", objects, len(record))
     _save_index_picture(out / "SegmentationClass" / f"{stem}.png", classes, num_classes)
     return [
         int(left[number]) / total if total else 1.0
@@ -135,13 +134,6 @@ def _save_index_picture(path: Path, values: NDArray[np.uint16], highest: int) ->
     image.save(path, format="PNG")
 
 
-def _object_numbers(record: ImageRecord) -> list[int]:
-    """Each object's pixel value: its number in a VOC source, else its position from 1."""
-    if "xml" in record.extra:
-        return [int(entry["index"]) for entry in record.annotations]
-    return list(range(1, len(record) + 1))
-
-
 def _stems_of_other_splits(out: Path, split: str) -> set[str]:
     """Pictures that earlier calls listed for other splits."""
     files = (out / "ImageSets" / "Main").glob("*.txt")
@@ -156,16 +148,35 @@ def _stems_of_other_splits(out: Path, split: str) -> set[str]:
 def _write_xml(path: Path, item: LabelledRecord, folder: DataFolder) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     source = item.record.extra.get("xml") if folder.format == "voc" else None
-    if source is not None:
-        shutil.copyfile(source, path)
-        return
-    root = _xml_tree(item, folder)
-    ElementTree.indent(root, space="\t")
+    if source is None:
+        root = _new_tree(item, folder)
+        ElementTree.indent(root, space="\t")
+    else:
+        root = _tree_without_errors(source, item.record)
+        if root is None:
+            shutil.copyfile(source, path)
+            return
     text = ElementTree.tostring(root, encoding="unicode")
     write_whole(path, lambda stream: stream.write(text + "\n"))
 
 
-def _xml_tree(item: LabelledRecord, folder: DataFolder) -> ElementTree.Element:
+def _tree_without_errors(source: Path, record: ImageRecord) -> ElementTree.Element | None:
+    """A source without the objects that reading left out; None where it left out none."""
+    parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
+    root = ElementTree.parse(source, parser).getroot()
+    kept = {entry["index"]: k for k, entry in enumerate(record.annotations)}
+    nodes = root.findall("object")
+    if len(kept) == len(nodes):
+        return None
+    for index, node in enumerate(nodes, start=1):
+        if index not in kept:
+            root.remove(node)
+        elif node.find("source_id") is None:  # its number in the file may change
+            _add(node, "source_id", json.dumps(record.annotation_ids[kept[index]]))
+    return root
+
+
+def _new_tree(item: LabelledRecord, folder: DataFolder) -> ElementTree.Element:
     record = item.record
     root = ElementTree.Element("annotation")
     _add(root, "folder", "JPEGImages")
@@ -179,8 +190,9 @@ def _xml_tree(item: LabelledRecord, folder: DataFolder) -> ElementTree.Element:
     for position in range(len(record)):
         node = ElementTree.SubElement(root, "object")
         _add(node, "name", folder.class_names[int(record.labels[position])])
-        for key, value in (("pose", "Unspecified"), ("truncated", 0), ("difficult", 0)):
-            _add(node, key, value)
+        _add(node, "pose", "Unspecified")
+        _add(node, "truncated", 0)
+        _add(node, "difficult", int(record.crowd[position]))
         box = ElementTree.SubElement(node, "bndbox")
         x1, y1, x2, y2 = (float(value) for value in record.boxes[position])
         corners = {"xmin": x1 + 1, "ymin": y1 + 1, "xmax": x2, "ymax": y2}

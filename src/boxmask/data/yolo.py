@@ -26,11 +26,12 @@ from boxmask.data.yolo_layout import (
     text_of_picture,
 )
 from boxmask.data.yolo_lines import (
-    BOX_FILE_HEADER,
+    POLYGON_SHIFTS,
     YoloLine,
     numbered_lines,
     parse_box_row,
     parse_yolo_line,
+    shifted_polygon,
 )
 from boxmask.errors import UserError
 
@@ -142,10 +143,14 @@ def _read_labels(
 def _with_given_boxes(
     lines: Sequence[YoloLine], file: Path, picture: Picture, log: ProblemLog
 ) -> Sequence[YoloLine]:
-    """Puts the boxes, ids and crowd marks of a box file into the label lines it was made for."""
+    """Puts the boxes, ids and crowd marks of a box file into the label lines it was made for.
+
+    Polygons of other tools are filled as they stand: theirs may lie on edges or on centres.
+    """
     rows = numbered_lines(file) if lines else []
-    if not rows or rows[0][1] != BOX_FILE_HEADER:
+    if not rows or rows[0][1] not in POLYGON_SHIFTS:
         return lines
+    shift = POLYGON_SHIFTS[rows[0][1]]
     try:
         given = [parse_box_row(text, picture.image_size) for _, text in rows[1:]]
     except (ValueError, RecursionError) as error:
@@ -159,7 +164,7 @@ def _with_given_boxes(
             number=line.number,
             class_number=line.class_number,
             box=row.box,
-            polygon=line.polygon,
+            polygon=shifted_polygon(line.polygon, shift),
             annotation_id=row.annotation_id,
             crowd=row.crowd,
         )

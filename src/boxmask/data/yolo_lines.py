@@ -9,10 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from boxmask.data.polygons import CORE_SHIFT
 from boxmask.data.reading import Box
 
-BOX_FILE_HEADER = "# boxmask boxes 1: class cx cy w h confidence crowd id"
+BOX_FILE_HEADER = "# boxmask boxes 2: class cx cy w h confidence crowd id"
 """First line of the files that `write_yolo` puts beside the labels to keep the given boxes."""
+
+POLYGON_SHIFTS = {
+    BOX_FILE_HEADER: CORE_SHIFT,
+    "# boxmask boxes 1: class cx cy w h confidence crowd id": 0.0,  # polygons on pixel edges
+}
+"""By the first line of the box file: pixels to add to polygons so that they fill by centres."""
 
 VISIBILITIES = (0, 1, 2)
 """What the third number of a keypoint says: not there, hidden, visible."""
@@ -95,6 +102,11 @@ def parse_box_row(text: str, image_size: tuple[int, int]) -> YoloLine:
         annotation_id=annotation_id if isinstance(annotation_id, int | str) else None,
         crowd=words[6] == "1",
     )
+
+
+def shifted_polygon(polygon: Sequence[float] | None, shift: float) -> list[float] | None:
+    """A flat x, y polygon moved by `shift` pixels to the right and down."""
+    return None if polygon is None else [value + shift for value in polygon]
 
 
 def numbered_lines(file: Path) -> list[tuple[int, str]]:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from boxmask.data.labels import LabelledRecord, WriteReport, mask_iou
 from boxmask.data.masks import decode_segmentation
 from boxmask.data.output_files import FreeNames, check_not_source, link_picture, write_whole
-from boxmask.data.polygons import mask_polygon
+from boxmask.data.polygons import CORE_SHIFT, mask_polygon
 from boxmask.data.records import DataFolder, DataSplit
 from boxmask.data.yolo_layout import beside_images
-from boxmask.data.yolo_lines import BOX_FILE_HEADER, parse_yolo_line
+from boxmask.data.yolo_lines import BOX_FILE_HEADER, parse_yolo_line, shifted_polygon
 from boxmask.errors import UserError
 
 DECIMALS = 8
@@ -35,10 +35,17 @@ def write_yolo(
     - `images/<split>/NAME`: a link to the original picture (a copy where links are barred),
       because YOLO tools look for labels by replacing `images` in its path.
     - `labels/<split>/NAME.txt`: one line a box, in order: class and polygon, normalised. Parts
-      and holes are joined by bridges of no width. An empty mask is written as its box.
+      and holes are joined by bridges of no width. An empty mask is written as its box. Crowds
+      are left out, because a reader would take them for objects.
     - `boxes/<split>/NAME.txt`: the given boxes, which a polygon's extent need not equal, with
-      confidence, crowd mark and source id. Other tools pass it by; `read_yolo` reads it.
+      confidence, crowd mark (0) and source id. Other tools pass it by; `read_yolo` reads it.
     - `data.yaml`: class names, `path`, and the splits written so far.
+
+    A polygon runs inside the outermost pixels of its mask, from 0.25 to 0.49 pixels behind the
+    left and upper edge of each (see `mask_polygon`). Readers that turn it into whole numbers and
+    fill it with `cv2.fillPoly` (ultralytics, supervision) then get the mask and the bridges.
+    Readers that fill by pixel centres (pycocotools) lose its last column and row; `read_yolo`
+    knows by the box file to move the polygon first, and gets the mask.
 
     Args:
         out: folder to write into.
@@ -47,7 +54,7 @@ def write_yolo(
         labelled: its pictures with masks; each is written before the next is asked for.
 
     Returns:
-        How much of each mask its polygon keeps: less than 1 only for empty masks.
+        How much of each mask `read_yolo` gets back: less than 1 only for empty masks.
 
     Raises:
         UserError: If `out` is the source itself, holds a data.yaml with other classes, or
@@ -62,13 +69,14 @@ def write_yolo(
         picture = out / "images" / split.name / names.take(item.record.name)
         report.ious.extend(_write_picture(picture, item))
         report.num_pictures += 1
+        report.num_crowds_left_out += int(item.record.crowd.sum())
     return report
 
 
 def _write_picture(picture: Path, item: LabelledRecord) -> list[float]:
     """Links one picture and writes its labels and boxes; how much of each mask is kept."""
     link_picture(item.record.path, picture)
-    positions = range(len(item.record))
+    positions = np.flatnonzero(~item.record.crowd).tolist()
     labels = [_label_line(item, position) for position in positions]
     boxes = [_box_row(item, position) for position in positions]
     _write_lines(beside_images(picture, "labels"), [line for line, _ in labels])
@@ -89,7 +97,8 @@ def _label_line(item: LabelledRecord, position: int) -> tuple[str, float]:
     words = [_decimal(value) for value in points]
     line = " ".join([str(int(record.labels[position])), *words])
     read = parse_yolo_line(line, 1, record.image_size)
-    return line, mask_iou(decode_segmentation([read.polygon], record.image_size), mask)
+    polygon_read = shifted_polygon(read.polygon, CORE_SHIFT)
+    return line, mask_iou(decode_segmentation([polygon_read], record.image_size), mask)
 
 
 def _box_row(item: LabelledRecord, position: int) -> str:
@@ -103,7 +112,7 @@ def _box_row(item: LabelledRecord, position: int) -> str:
             str(int(record.labels[position])),
             *(repr(value) for value in center_and_size),
             f"{item.confidences[position]:.5g}",
-            str(int(record.crowd[position])),
+            "0",
             json.dumps(record.annotation_ids[position]),
         ]
     )

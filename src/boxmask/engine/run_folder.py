@@ -91,6 +91,26 @@ class RunFolder:
         self.arguments.write_text(text, encoding="utf-8")
         (self.root / "env.txt").write_text(describe_machine() + "\n", encoding="utf-8")
 
+    def read_arguments(self) -> dict[str, Any] | None:
+        """What `args.yaml` holds; None where there is no such file.
+
+        Raises:
+            UserError: If it holds something else.
+        """
+        if not self.arguments.is_file():
+            return None
+        try:
+            content = yaml.safe_load(self.arguments.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            content = None
+        if not isinstance(content, dict) or "data" not in content:
+            raise UserError(
+                "the file does not hold the arguments of a run",
+                where=str(self.arguments),
+                fix="bring it back as `boxmask train` wrote it, or train again",
+            )
+        return content
+
     def add_results(self, row: Mapping[str, Any]) -> None:
         """Appends an epoch to `results.csv`; rows of epochs that are done again are replaced."""
         rows = self.read_results()

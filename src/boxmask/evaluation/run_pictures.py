@@ -15,10 +15,13 @@ from boxmask.data.transforms import Sample
 from boxmask.detectors.detector import Detector
 from boxmask.evaluation.scorer import PictureResult, SplitScoring
 from boxmask.visualization.contact_sheet import contact_sheet, save_picture
-from boxmask.visualization.draw import draw_boxes, draw_masks, given_and_found
+from boxmask.visualization.draw import DrawStyle, draw_boxes, draw_masks, given_and_found
 
 NUM_PICTURES = 8
 SHOWN_SCORE = 0.3  # detections below it are not drawn
+
+_STYLE = DrawStyle(least_side=400)
+"""Small pictures are enlarged to more than their cell, so that names do not cover objects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,7 @@ def draw_results(scoring: SplitScoring, results: Sequence[PictureResult], folder
         found.append(_draw_found(picture, result, record, names))
         if scoring.use_masks and any(map(has_mask, record.segmentations)):
             true_masks = [_true_mask(record, i) for i in np.flatnonzero(counted).tolist()]
-            truth.append(draw_masks(picture, boxes, true_masks, labels, names))
+            truth.append(draw_masks(picture, boxes, true_masks, labels, names, style=_STYLE))
     save_picture(folder / "val_labels.jpg", contact_sheet(given, columns=2, cell=(300, 620)))
     save_picture(folder / "val_pred.jpg", contact_sheet(found, columns=4, cell=(300, 360)))
     if truth:
@@ -83,6 +86,7 @@ def draw_training_pictures(
             sample.targets.boxes.numpy(),
             sample.targets.labels.numpy(),
             class_names,
+            style=_STYLE,
         )
         for sample in samples
     ]
@@ -100,7 +104,8 @@ def _draw_found(
     rles = found.rles or ()
     masks = (decode_segmentation(rles[i], record.image_size) for i in keep.tolist())
     boxes, labels = np.asarray(found.boxes)[keep], np.asarray(found.labels)[keep]
-    return draw_masks(picture, boxes, masks, labels, names, scores=np.asarray(found.scores)[keep])
+    scores = np.asarray(found.scores)[keep]
+    return draw_masks(picture, boxes, masks, labels, names, scores=scores, style=_STYLE)
 
 
 def _true_mask(record: ImageRecord, position: int) -> NDArray[np.bool_]:
