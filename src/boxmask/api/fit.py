@@ -22,6 +22,7 @@ from boxmask.engine.data_module import TrainingData, TrainingDataModule
 from boxmask.engine.module import ModuleSettings, TrainingModule
 from boxmask.engine.recorder import RecorderSettings, RunRecorder
 from boxmask.engine.run_folder import RunFolder
+from boxmask.engine.whole_files import WholeCheckpoints
 from boxmask.errors import UserError
 from boxmask.evaluation.mask_quality import collapse_warning
 from boxmask.evaluation.pseudo_pictures import PseudoPictures
@@ -113,6 +114,7 @@ def _trainer(run: Run) -> pl.Trainer:
         accumulate_grad_batches=options.accumulate,
         gradient_clip_val=recipe.optimizer.clip_norm or None,
         callbacks=_callbacks(run),
+        plugins=WholeCheckpoints(),
         logger=False,
         default_root_dir=run.folder.root,
         use_distributed_sampler=False,

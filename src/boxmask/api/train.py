@@ -23,7 +23,9 @@ from boxmask.api.run_files import (
 from boxmask.data.dataset import RecordDataset
 from boxmask.data.folder import read_data, require_usable
 from boxmask.data.loader import augment_sample
+from boxmask.engine.module import TrainingModule
 from boxmask.engine.run_folder import RunFolder
+from boxmask.engine.run_lock import at_work, require_idle
 from boxmask.errors import UserError
 from boxmask.evaluation.run_pictures import NUM_PICTURES, draw_training_pictures
 from boxmask.recipes.recipe import Recipe
@@ -75,13 +77,11 @@ def train(
     done = chosen.resume and run.folder.finished_epochs() >= run.plan.epochs
     # What is wrong with a model shows here, before anything is written.
     module = None if done else build_module(run.recipe, run.plan, chosen)
-    if _is_first_process():
-        run = _opened(run, data)
-    if module is None:
-        run.say("all epochs of this run are done already")
-    else:
-        fit(run, module)
-    return _finish(run)
+    if not _is_first_process():
+        return _trained(run, module)
+    run.folder.create(resume=chosen.resume, overwrite=chosen.overwrite)
+    with at_work(run.folder.root):
+        return _trained(_opened(run, data), module)
 
 
 def _planned(
@@ -89,7 +89,9 @@ def _planned(
 ) -> Run:
     """Reads the data and decides everything; writes nothing."""
     folder = RunFolder(root=options.out or free_folder(Path("runs"), data, options.method))
-    folder.check(resume=options.resume, overwrite=options.overwrite)
+    if _is_first_process():  # it makes the folder, perhaps before others come here
+        require_idle(folder.root)
+        folder.check(resume=options.resume, overwrite=options.overwrite)
     dataset = read_data(data, options.val_fraction)
     require_usable(dataset, skip_bad=options.skip_bad)
     if options.limit is not None:
@@ -101,9 +103,8 @@ def _planned(
 
 
 def _opened(run: Run, data: Path | str) -> Run:
-    """The run with its folder made, in which all that is said is kept; says what will be done."""
+    """The run, what it says kept in its folder from now on; says what will be done."""
     folder, options = run.folder, run.options
-    folder.create(resume=options.resume, overwrite=options.overwrite)
     if not options.resume:
         folder.write_arguments({"data": str(data), **saved_options(options)})
     run = replace(run, say=Journal(say=run.say, file=folder.log))
@@ -115,6 +116,15 @@ def _opened(run: Run, data: Path | str) -> Run:
     if not folder.last.is_file():
         _draw_first_batches(run)
     return run
+
+
+def _trained(run: Run, module: TrainingModule | None) -> TrainedRun:
+    """Trains the module, if there is anything left to train."""
+    if module is None:
+        run.say("all epochs of this run are done already")
+    else:
+        fit(run, module)
+    return _finish(run)
 
 
 def _draw_first_batches(run: Run) -> None:

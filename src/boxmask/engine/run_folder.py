@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from boxmask.engine.whole_files import written_beside
 from boxmask.errors import UserError, require_folder
 
 _PACKAGES = ("boxmask", "torch", "torchvision", "pytorch-lightning", "timm", "hotcoco", "numpy")
@@ -166,9 +167,8 @@ def save_weights(file: Path, model: nn.Module, description: Mapping[str, Any]) -
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
-    partial = file.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"boxmask": json.dumps(description)})
-    partial.replace(file)
+    with written_beside(file) as partial:
+        save_file(tensors, partial, metadata={"boxmask": json.dumps(description)})
 
 
 def load_weights(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
