@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -20,6 +22,7 @@ from boxmask.cli.train import resume_sugar, train
 from boxmask.cli.val import val
 from boxmask.cli.words import check_words
 from boxmask.errors import UserError
+from boxmask.remarks import Remark
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -78,7 +81,8 @@ def run(tokens: Sequence[str]) -> int:
         0 when all is well; 2 for a mistake of the user, 130 when interrupted, 143 when told to end
         by SIGTERM, 1 for one of ours.
     """
-    with ended_by_sigterm():
+    with ended_by_sigterm(), warnings.catch_warnings():
+        warnings.showwarning = _remark
         return _run([word for word in tokens if word != DEBUG], debug=DEBUG in tokens)
 
 
@@ -118,6 +122,21 @@ def _explain(error: Exception, words: Sequence[str]) -> int:
         _complain(f"{type(error).__name__}: {error}", "", f"this is a bug; see more with {DEBUG}")
         return BROKEN
     return USER_ERROR
+
+
+def _remark(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Shows what our code warns of as a line, and warnings of libraries as Python does."""
+    if issubclass(category, Remark):
+        print(f"! {message}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _complain(what: str, where: str, fix: str) -> None:
