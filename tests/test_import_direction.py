@@ -9,7 +9,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "boxmask"
 
 # From the bottom to the top; parts of one layer do not see each other.
 LAYERS = (
-    {"ranks", "waitless", "errors", "freed_memory"},
+    {"ranks", "waitless", "errors", "freed_memory", "remarks"},
     {"structures"},
     {"ops"},
     {"prototypes"},
@@ -82,7 +82,7 @@ def seen_from(part):
     """All parts that a part may import."""
     special = {
         ROOT: {"api", "errors"},
-        "__main__": {"cli", "freed_memory"},
+        "__main__": {"cli", "freed_memory", "remarks"},
         "visualization": DRAWING_SEES,
     }
     if part in special:

@@ -1,5 +1,7 @@
 """Sums over processes; does nothing when there is one."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -40,6 +42,21 @@ def gather_objects(objects: list) -> list:
     gathered: list = [None] * num_ranks()
     dist.all_gather_object(gathered, objects)
     return [item for part in gathered for item in part]
+
+
+def gather_to_first(value: Any) -> list[Any]:
+    """The values of all processes in the first one; nothing in the others.
+
+    They meet on the CPU: what a GPU has free may be too little for them.
+    """
+    if num_ranks() == 1:
+        return [value]
+    group = dist.new_group(backend="gloo")
+    assert isinstance(group, dist.ProcessGroup)  # all processes are in it
+    gathered = [None] * num_ranks() if is_first() else None
+    dist.gather_object(value, gathered, dst=0, group=group)
+    dist.destroy_process_group(group)
+    return gathered or []
 
 
 def gather_rows(rows: Tensor) -> Tensor:

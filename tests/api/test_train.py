@@ -198,6 +198,55 @@ def test_resuming_a_finished_run_says_so(finished):
     assert finished.best.read_bytes() == before
 
 
+def test_a_run_whose_last_epoch_has_no_checkpoint_is_not_finished(shapes, finished, tmp_path):
+    """The row of an epoch is written before its checkpoint."""
+
+    def stop(line):
+        if line.startswith("epoch 4"):
+            raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit):  # as Lightning does
+        train(shapes, say=stop, epochs=4, out=out, **SIM, **TINY)
+    assert len((out / "results.csv").read_text().splitlines()) == 5
+    resumed = train(say=silent, out=out, resume=True)
+    assert_same_weights(resumed.best, finished.best)
+
+
+def test_a_run_without_a_finished_epoch_begins_again(shapes, finished, tmp_path):
+    def stop(line):
+        if line.startswith("epoch 1"):
+            raise KeyboardInterrupt
+
+    out, lines = tmp_path / "run", []
+    with pytest.raises(SystemExit):
+        train(shapes, say=stop, epochs=4, out=out, **SIM, **TINY)
+    assert not (out / "weights" / "last.ckpt").exists()
+    resumed = train(say=lines.append, out=out, resume=True)
+    assert "no epoch of this run was finished: it begins again" in lines
+    assert_same_weights(resumed.best, finished.best)
+
+
+def test_a_resumed_run_keeps_its_options(shapes, finished, tmp_path):
+    with pytest.raises(UserError, match="keeps the data, the length and the options") as error:
+        train(tmp_path, say=silent, out=finished.dir, resume=True, epochs=30, model="condinst-r50")
+    assert error.value.where.splitlines()[1:] == [
+        f"data: {shapes} there, {tmp_path} here",
+        "--model: condinst-lite0 there, condinst-r50 here",
+        "--epochs: 4 there, 30 here",
+    ]
+    lines = []
+    train(shapes, say=lines.append, out=finished.dir, resume=True, epochs=4, workers=1)
+    assert "all epochs of this run are done already" in lines
+
+
+@pytest.mark.parametrize("model", ["condinst-nonsense", "condinst-vit_tiny_patch16_224"])
+def test_a_wrong_backbone_leaves_nothing_behind(shapes, tmp_path, model):
+    with pytest.raises(UserError, match=r"no timm model|cannot serve as a backbone"):
+        train(shapes, say=silent, model=model, out=tmp_path / "run", **TINY)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_pictures_names(shapes, tmp_path, monkeypatch):
     from boxmask.box_supervision.projection_loss import ProjectionLoss
     from boxmask.structures import LossSum

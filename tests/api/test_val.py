@@ -6,6 +6,7 @@ import pytest
 
 import boxmask
 from boxmask.data.folder import read_data
+from boxmask.data.folder_checks import first_names
 from boxmask.errors import UserError
 from tiny_model import make_run
 
@@ -39,6 +40,30 @@ def test_without_masks_quality_is_estimated(shapes, run, tmp_path):
     metrics = val(run, shapes, "train", out=tmp_path, say=said.append)
     assert "mask_ap" not in metrics
     assert any("estimated from the boxes" in line for line in said)
+
+
+def test_some_masks_are_counted(own_shapes, run, tmp_path):
+    file = own_shapes / "val.json"
+    content = json.loads(file.read_text())
+    pictures = set()
+    for annotation in content["annotations"]:  # the first of each picture loses its mask
+        if annotation["image_id"] not in pictures:
+            del annotation["segmentation"]
+        pictures.add(annotation["image_id"])
+    file.write_text(json.dumps(content))
+    said = []
+    metrics = val(run, own_shapes, out=tmp_path, say=said.append)
+    assert "mask_ap" not in metrics
+    count = len(content["annotations"])
+    words = f"{count - len(pictures)} of {count} objects have masks: label IoU is that of these; "
+    assert any(line.startswith(words + "there is no mask AP") for line in said)
+    assert not any("no masks in the data" in line for line in said)
+
+
+def test_long_lists_of_classes_say_how_many_more_there_are():
+    assert first_names(["a", "b"]) == "a, b"
+    assert first_names([*"abcde"]) == "a, b, c, d, e"
+    assert first_names([*"abcdefg"]) == "a, b, c, d, e and 2 more"
 
 
 def test_the_order_of_classes_does_not_matter(own_shapes, run, tmp_path):

@@ -1,6 +1,10 @@
 """The command line as people meet it: help, mistakes, interruptions, exit codes."""
 
+import errno
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -156,8 +160,79 @@ def test_an_interrupted_run_says_how_to_go_on(monkeypatch, tmp_path, capsys):
     assert f"boxmask train --resume {tmp_path}" in err
 
 
+def boxmask_process(words, *, until, folder):
+    """A `boxmask` in a process group of its own that has printed a line."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "boxmask", *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        cwd=folder,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith(until):
+            break
+    return process
+
+
+def alive_in_group(group):
+    found = subprocess.run(
+        ["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return [line for line in found if line.split()[0] == str(group) and "Z" not in line]
+
+
+@pytest.mark.skipif(os.name == "nt" or shutil.which("ps") is None, reason="needs signals and ps")
+@pytest.mark.parametrize(
+    ("send", "number", "code"),
+    [(os.killpg, signal.SIGTERM, 143), (os.kill, signal.SIGTERM, 143),
+     (os.killpg, signal.SIGINT, 130)],
+)  # fmt: skip
+def test_a_real_run_stops_when_it_is_told_to(shapes, tmp_path, send, number, code):
+    words = ["train", shapes, "--epochs", 500, "--image-size", 64, "--no-pretrained",
+             "--method", "boxinst", "--workers", 2, "--out", "my run"]  # fmt: skip
+    process = boxmask_process(words, until="epoch 1", folder=tmp_path)
+    time.sleep(1)  # somewhere in a later epoch
+    send(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err.strip().splitlines()[-1] == "stopped; go on with: boxmask train --resume 'my run'"
+    assert "Traceback" not in err
+    assert "bug" not in err
+    assert not alive_in_group(process.pid)
+
+
+@pytest.mark.parametrize("command", ["train", "label", "predict", "explain", "val", "check"])
+def test_a_file_in_the_place_of_out(capsys, shapes, run, tmp_path, command):
+    (tmp_path / "file").touch()
+    words = {
+        "train": ["train", shapes],
+        "label": ["label", shapes, "--weights", run],
+        "predict": ["predict", run, shapes / "images"],
+        "explain": ["explain", run, "a.png"],
+        "val": ["val", run],
+        "check": ["check", shapes],
+    }[command]
+    code, _, err = run_cli(capsys, *words, "--out", tmp_path / "file")
+    assert code == 2
+    assert "a file is in the place of the output folder" in err
+    assert str(tmp_path / "file") in err
+
+
+def test_a_full_disk_is_no_bug_of_ours(capsys, monkeypatch):
+    def full(*given, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/a.json")
+
+    monkeypatch.setattr("boxmask.api.check.read_data", full)
+    code, _, err = run_cli(capsys, "check", "x")
+    assert code == 2
+    assert err.splitlines()[:2] == ["error: No space left on device", "  runs/a.json"]
+
+
 def test_resume_sugar_leaves_other_words_alone():
     assert resume_sugar(["train", "--resume", "r"]) == ["train", "--resume", "--out", "r"]
     assert resume_sugar(["train", "d", "--resume", "--out", "r"])[1] == "d"
     assert resume_sugar(["train", "--resume"]) == ["train", "--resume"]
+    assert resume_sugar(["train", "r", "--resume"]) == ["train", "--resume", "--out", "r"]
+    assert resume_sugar(["train", "--resume", "r", "--epochs", "3"]) == [
+        "train", "--resume", "--out", "r", "--epochs", "3",
+    ]  # fmt: skip
     assert resume_sugar(["label", "d", "--resume"]) == ["label", "d", "--resume"]

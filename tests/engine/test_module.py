@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from boxmask.engine.module import (
+    OTHER_PROCESSES,
     ModuleSettings,
     RunningMeans,
     TrainingModule,
@@ -63,6 +64,23 @@ def test_going_on_moves_nothing_by_itself(module, make_batch):
     module.training_step(batch, 0)
     module.on_train_batch_end(None, batch, 0)  # a part of a larger batch
     assert int(module.average.updates) == 0
+
+
+def test_each_process_takes_its_own_extra_states(module, monkeypatch):
+    """With another number of processes they are dealt out in turn; alone nothing is added."""
+    alone = {"state_dict": {"weight": 1, "bank._extra_state": "first"}}
+    module.on_save_checkpoint(alone)
+    assert alone == {"state_dict": {"weight": 1, "bank._extra_state": "first"}}
+    for rank, others, expected in (
+        (0, ["second"], "first"), (1, ["second"], "second"), (2, ["second"], "first"),
+        (1, [], "first"), (1, ["second", "third"], "second"),
+    ):  # fmt: skip
+        monkeypatch.setattr("boxmask.ranks.rank", lambda rank=rank: rank)
+        saved = {"state_dict": {"weight": 1, "bank._extra_state": "first"}}
+        if others:
+            saved[OTHER_PROCESSES] = [{"bank._extra_state": other} for other in others]
+        module.on_load_checkpoint(saved)
+        assert saved["state_dict"] == {"weight": 1, "bank._extra_state": expected}
 
 
 def test_means_of_an_epoch(module, make_batch):

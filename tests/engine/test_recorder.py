@@ -1,5 +1,6 @@
 import json
 import math
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from boxmask.engine.recorder import (
     warmup_of_epoch,
 )
 from boxmask.engine.run_folder import RunFolder, load_weights
+from boxmask.remarks import Remark
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,7 @@ def test_line_of_an_epoch():
     assert line.startswith("epoch 3  1.2 min  2.00 it/s  class 0.500  fill 0.61")
     assert "box AP 0.412" in line
     assert "mask AP" not in line
+    assert "fill 0.61 (val 0.42)  box AP" in epoch_line({**row, "fill": 0.42})
 
 
 @pytest.fixture
@@ -139,7 +142,29 @@ def test_without_scoring_the_last_epoch_is_kept(run):
 
 def test_warnings_are_said(run):
     run.epochs([scores_of(0.2)], warn=lambda scores: f"fill is {scores['fill']}")
-    assert run.said[-1] == "  ! fill is 0.5"
+    assert run.said[-1] == "  ! in val, fill is 0.5"
+    assert "fill 0.50 (val 0.50)" in run.said[-2]
+
+
+def test_warnings_between_scorings_are_of_training(run):
+    run.epochs([scores_of(0.2)], every=2, warn=lambda scores: f"fill is {scores['fill']}")
+    assert run.said[1] == "  ! in training, fill is 0.5"
+    assert "val" not in run.said[0]
+
+
+def test_remarks_on_scores_are_said_and_not_warned(run, recwarn):
+    def scores():
+        warnings.warn("nothing was found", Remark, stacklevel=1)
+        warnings.warn("of a library", UserWarning, stacklevel=1)
+        yield scores_of(0.0)
+
+    class Scores:
+        __len__ = lambda _: 1  # noqa: E731
+        __iter__ = lambda _: scores()  # noqa: E731
+
+    run.epochs(Scores())
+    assert run.said[1:] == ["  ! nothing was found"]
+    assert [str(one.message) for one in recwarn] == ["of a library"]
 
 
 def test_goes_on_where_it_was(run):

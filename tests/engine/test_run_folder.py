@@ -42,12 +42,38 @@ def test_a_folder_in_use_is_left_alone(folder):
 
 
 def test_nothing_to_resume(folder):
+    for epoch in (1, 2):
+        folder.add_results({"epoch": epoch})
     with pytest.raises(UserError, match="no checkpoint to resume"):
         folder.create(resume=True, overwrite=False)
     folder.last.touch()
+    folder.create(resume=True, overwrite=False)
+    assert len(folder.read_results()) == 2
+
+
+def test_a_run_without_a_finished_epoch_begins_anew(folder):
+    folder.write_arguments({"model": "boxinst"})
     folder.add_results({"epoch": 1})
     folder.create(resume=True, overwrite=False)
-    assert len(folder.read_results()) == 1
+    assert folder.read_results() == []
+    assert folder.arguments.is_file()
+    assert folder.finished_epochs() == 0
+
+
+def test_finished_epochs_are_those_of_the_checkpoint(folder):
+    torch.save({"epoch": 1}, folder.last)
+    assert folder.finished_epochs() == 2
+    folder.last.write_bytes(b"cut off")
+    with pytest.raises(UserError, match="checkpoint cannot be read"):
+        folder.finished_epochs()
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path):
+    (tmp_path / "file").touch()
+    for root in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(UserError, match="a file is in the place") as error:
+            RunFolder(root=root).create(resume=False, overwrite=True)
+        assert error.value.where == str(tmp_path / "file")
 
 
 def test_results_grow_and_are_replaced_from_an_epoch_on(folder):

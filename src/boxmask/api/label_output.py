@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from boxmask.data.coco_writer import write_coco
+from boxmask.data.folder_checks import first_names
 from boxmask.data.labels import WriteReport
 from boxmask.data.output_files import write_whole
 from boxmask.data.records import DataFolder
@@ -31,9 +32,7 @@ def introduction(
     ]
     unknown = [name for name in folder.class_names if name not in saved.class_names]
     if unknown:
-        lines.append(
-            f"! the model never saw: {', '.join(unknown[:10])}; masks may be poor for them"
-        )
+        lines.append(f"! the model never saw: {first_names(unknown)}; masks may be poor for them")
     if folder.errors:
         lines.append(f"left out: {len(folder.errors)} annotations or pictures with errors")
     return lines

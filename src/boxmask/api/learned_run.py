@@ -70,7 +70,7 @@ def load_learned_run(folder: Path) -> LearnedRun:
             where=str(folder),
             fix=f"train one with: boxmask train {data_path} --method sim",
         )
-    checkpoint = _checkpoint(RunFolder(root=folder).last)
+    checkpoint = RunFolder(root=folder).read_checkpoint()
     return _filled(folder, data, recipe, checkpoint)
 
 
@@ -84,24 +84,6 @@ def _arguments(folder: Path) -> tuple[str, TrainOptions]:
             fix="name a folder that `boxmask train` has made",
         )
     return saved.pop("data"), options_from(TrainOptions, saved)
-
-
-def _checkpoint(file: Path) -> dict[str, Any]:
-    """A checkpoint, its tensors read when they are needed."""
-    if not file.is_file():
-        raise UserError(
-            "this run has no checkpoint yet",
-            where=str(file),
-            fix="wait until `boxmask train` has finished an epoch",
-        )
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a broken file can raise nearly anything
-        raise UserError(
-            "the checkpoint cannot be read",
-            where=f"{file}: {str(error).splitlines()[0]}",
-            fix="train again",
-        ) from error
 
 
 def _filled(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from boxmask.errors import UserError
+from boxmask.errors import UserError, require_folder
 
 Method = Literal["sim", "boxinst", "full"]
 Precision = Literal["auto", "32", "bf16", "16"]
@@ -95,6 +95,7 @@ class TrainOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        require_folder(self.out)
         for name, known in TRAIN_CHOICES.items():
             _one_of(name, getattr(self, name), known)
         object.__setattr__(self, "settings", _words(self.settings))
@@ -141,6 +142,7 @@ class ValOptions:
     out: Path | None = None
 
     def __post_init__(self) -> None:
+        require_folder(self.out)
         _check_inference(self.image_size, self.batch, self.workers)
 
 
@@ -171,6 +173,7 @@ class PredictOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        require_folder(self.out)
         _check_inference(self.image_size, self.batch, self.workers)
         if not 0 <= self.threshold <= 1:
             raise UserError(f"threshold: expected 0 to 1, got {self.threshold}")
@@ -208,6 +211,7 @@ class LabelOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        require_folder(self.out)
         _check_inference(self.image_size, self.batch, self.workers)
         given: object = self.format
         formats = (given,) if isinstance(given, str) else tuple(dict.fromkeys(self.format))
@@ -237,6 +241,7 @@ class ExplainOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        require_folder(self.out)
         _whole_number("image_size", self.image_size)
         _at_least("image_size", self.image_size, 64)
 
@@ -254,6 +259,7 @@ class CheckOptions:
     out: Path | None = None
 
     def __post_init__(self) -> None:
+        require_folder(self.out)
         _at_least("image_size", self.image_size, 64)
 
 

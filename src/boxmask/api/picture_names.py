@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
+from boxmask.data.folder_checks import first_names
 from boxmask.data.records import DataFolder, ImageRecord
 from boxmask.errors import UserError
 
-SHOWN_NAMES, CLOSE_NAMES = 5, 3
+CLOSE_NAMES = 3
 
 
 def records_named(data: DataFolder, given: Sequence[Path | str]) -> list[ImageRecord]:
@@ -39,7 +40,7 @@ def _named(data: DataFolder, records: Sequence[ImageRecord], name: str) -> Image
         if len(matches) > 1:
             raise UserError(
                 f"{len(matches)} pictures are called {name!r}",
-                where=_listed([record.name for record in matches.values()]),
+                where=first_names([record.name for record in matches.values()]),
                 fix="name one of them with its folder",
             )
         if matches:
@@ -57,8 +58,3 @@ def _unknown(data: DataFolder, records: Sequence[ImageRecord], name: str) -> Use
         if close
         else "name a picture of its annotations: its file name, its stem or its path",
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - SHOWN_NAMES
-    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -1,7 +1,9 @@
 """What a person sees while Lightning trains."""
 
 import logging
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -16,20 +18,40 @@ def quiet_lightning() -> None:
     """Silences Lightning's notices; errors stay."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
 
 
 def progress_callbacks(say: Callable[[str], None]) -> list[Callback]:
     """A live bar on a terminal, a line now and then elsewhere."""
-    return [Quiet(), LiveBar() if sys.stderr.isatty() else TimeLines(say)]
+    return [Quiet(), OwnSignals(), LiveBar() if sys.stderr.isatty() else TimeLines(say)]
 
 
 class Quiet(Callback):
-    """Silences Lightning in every process of a run."""
+    """Silences Lightning in every process of a run, from where it arrives there."""
+
+    def __init__(self) -> None:
+        quiet_lightning()
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Made anew in other processes."""
+        return type(self), ()
+
+
+class OwnSignals(Callback):
+    """SIGTERM ends a process as it did before the trainer came.
+
+    Lightning would go on to the end of the step and ask other processes, which may be gone.
+    """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Before anything else happens."""
-        quiet_lightning()
+        """Before Lightning puts its own handler there."""
+        self._before = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """After that."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._before)
 
 
 class LiveBar(Callback):

@@ -2,7 +2,6 @@
 
 import json
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,15 @@ from boxmask.api.options import ValOptions, options_from
 from boxmask.api.workers import free_workers
 from boxmask.data.classes import class_places
 from boxmask.data.folder import read_data, require_usable
+from boxmask.data.folder_checks import first_names
+from boxmask.data.masks import has_mask
 from boxmask.data.records import DataFolder, ImageRecord
 from boxmask.engine.run_folder import RunFolder
 from boxmask.errors import UserError
 from boxmask.evaluation.mask_quality import collapse_warning
 from boxmask.evaluation.scorer import SplitScoring
 from boxmask.recipes.saved_model import SavedModel, load_model
+from boxmask.remarks import remarks
 
 Say = Callable[[str], None]
 
@@ -64,8 +66,9 @@ def val(
     say(f"{folder.root}  {split}  {len(records)} pictures  {saved.file}")
     absent = [name for name in saved.class_names if name not in folder.class_names]
     if absent:
-        messages.append(f"! the data lacks classes of the model: {', '.join(absent)}")
-    for line in [*score_table(metrics, saved.class_names), *messages]:
+        messages.append(f"! the data lacks classes of the model: {first_names(absent)}")
+    lines = score_table(metrics, saved.class_names, mask_words(records, metrics))
+    for line in [*lines, *messages]:
         say(line)
     say(f"written to {out / 'metrics.json'}")
     return metrics
@@ -84,11 +87,9 @@ def _score(
         refine=options.refine,
     )
     device = pick_device(options.device)
-    with warnings.catch_warnings(record=True) as met:
-        warnings.simplefilter("always", UserWarning)
+    with remarks() as messages:
         metrics = scoring(saved.detector.to(device).eval(), device)
-    messages = [str(one.message) for one in met if one.category is UserWarning]
-    return metrics, [f"! {message}" for message in dict.fromkeys(messages)]
+    return metrics, [f"! {message}" for message in messages]
 
 
 def training_data(run: Path) -> DataFolder:
@@ -113,8 +114,27 @@ def without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
-def score_table(metrics: Mapping[str, float], class_names: Sequence[str]) -> list[str]:
-    """The numbers as lines for a person."""
+def mask_words(records: Sequence[ImageRecord], metrics: Mapping[str, float]) -> str:
+    """How many objects have true masks, where not all have; empty where all have."""
+    known = [
+        has_mask(segmentation)
+        for record in records
+        for segmentation, crowd in zip(record.segmentations, record.crowd, strict=True)
+        if not crowd
+    ]
+    if not any(known):
+        return "no masks in the data: mask quality is estimated from the boxes"
+    if all(known):
+        return ""
+    words = f"{sum(known)} of {len(known)} objects have masks: label IoU is that of these"
+    no_ap = "; there is no mask AP, as no picture has a mask for each object"
+    return words + ("" if "mask_ap" in metrics else no_ap)
+
+
+def score_table(
+    metrics: Mapping[str, float], class_names: Sequence[str], mask_words: str = ""
+) -> list[str]:
+    """The numbers as lines for a person; `mask_words` say which true masks there are."""
     columns = {"AP": "", "AP50": "50", "AP75": "75"}
     columns |= {f"AP {size}": f"_{size}" for size in ("small", "medium", "large")}
     lines = ["      " + "".join(f"{title:>11}" for title in columns)]
@@ -122,8 +142,8 @@ def score_table(metrics: Mapping[str, float], class_names: Sequence[str]) -> lis
         if f"{kind}_ap" in metrics:
             cells = (_cell(metrics.get(f"{kind}_ap{end}")) for end in columns.values())
             lines.append(f"{kind:<6}" + "".join(f"{cell:>11}" for cell in cells))
-    if "mask_ap" not in metrics:
-        lines.append("no masks in the data: mask quality is estimated from the boxes")
+    if mask_words:
+        lines.append(mask_words)
     words = {"label_iou": "label IoU", "box_tightness": "box tightness", "fill": "fill"}
     lines.append(
         "masks of the given boxes:  "
@@ -165,7 +185,7 @@ def _split_records(folder: DataFolder, split: str, saved: SavedModel) -> list[Im
     missing = [name for name in saved.class_names if name not in folder.class_names]
     if unknown:
         parts = [
-            f"{words}: {', '.join(names)}"
+            f"{words}: {first_names(names)}"
             for words, names in (("only in the data", unknown), ("only in the model", missing))
             if names
         ]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from boxmask.api.options import DEFAULT_MODEL
 from boxmask.benchmark.variants import VARIANTS, Taught, Variant, VariantName
-from boxmask.errors import UserError
+from boxmask.errors import UserError, require_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class AccuracySettings:
     out: Path = Path("runs/accuracy")
 
     def __post_init__(self) -> None:
+        require_folder(self.out)
         _positive(self, "jobs")
         for name in ("methods", "models", "seeds"):
             _without_repeats(self, name)
@@ -80,6 +81,7 @@ class ChallengeSettings:
     out: Path = Path("runs/challenges")
 
     def __post_init__(self) -> None:
+        require_folder(self.out)
         for name in ("camouflage", "crowding", "variants", "seeds"):
             _without_repeats(self, name)
             _at_least_one(name, getattr(self, name))
@@ -123,6 +125,9 @@ class ReproduceSettings:
     accumulate: int = 1
     workers: int | None = None
     out: Path = Path("runs/reproduce")
+
+    def __post_init__(self) -> None:
+        require_folder(self.out)
 
     @property
     def folder(self) -> Path:

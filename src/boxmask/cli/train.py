@@ -60,8 +60,14 @@ class RunPrinter:
 
 
 def resume_sugar(words: Sequence[str]) -> list[str]:
-    """Turns `train --resume RUN`, and nothing more, into `train --resume --out RUN`."""
-    rest = [word for word in words[1:] if word != "--resume"]
-    if words[:1] == ["train"] and len(words) == 3 and len(rest) == 1 and rest[0][:1] != "-":
-        return ["train", "--resume", "--out", rest[0]]
+    """Turns `--resume RUN` of `train` into `--resume --out RUN`, unless --out names the run."""
+    if words[:1] != ["train"] or "--resume" not in words:
+        return [*words]
+    if any(word == "--out" or word.startswith("--out=") for word in words):
+        return [*words]
+    after = words.index("--resume") + 1
+    if words[after : after + 1] and words[after][:1] != "-":
+        return [*words[:after], "--out", *words[after:]]
+    if len(words) == 3 and words[1][:1] != "-":  # RUN --resume
+        return ["train", "--resume", "--out", words[1]]
     return [*words]

@@ -24,6 +24,8 @@ from boxmask.errors import UserError
 from boxmask.structures import Batch
 from boxmask.waitless import Fetched
 
+OTHER_PROCESSES = "extra_states_of_other_processes"  # key of a checkpoint; in their order
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleSettings:
@@ -143,6 +145,25 @@ class TrainingModule(pl.LightningModule):
         """A new epoch has new means."""
         self.epoch_means = RunningMeans()
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The state dict is the first process's; what the others remember joins it.
+
+        Tensors of the state dict are the same in all processes, extra states such as the bank of
+        pasted objects are each process's own.
+        """
+        if ranks.num_ranks() > 1:
+            states = ranks.gather_to_first(_extra_states(checkpoint["state_dict"]))
+            checkpoint[OTHER_PROCESSES] = states[1:]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Each process takes its own extra states; of another number, they are dealt out in turn.
+
+        Checkpoints of one process have no others, and all take the first one's.
+        """
+        state = checkpoint["state_dict"]
+        states = [_extra_states(state), *checkpoint.get(OTHER_PROCESSES, ())]
+        state.update(states[ranks.rank() % len(states)])
+
     def configure_optimizers(self) -> Any:
         """The optimizer with a rate that follows the share of the run."""
         settings = self.settings.optimizer
@@ -227,6 +248,11 @@ class RunningMeans:
         rate = self._count / max(time.monotonic() - self._start, 1e-9)
         values = (means / self._count).tolist()
         return dict(zip(names, values, strict=True)) | {"rate": rate}
+
+
+def _extra_states(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What modules keep in a state dict beside their tensors."""
+    return {name: value for name, value in state.items() if name.endswith("_extra_state")}
 
 
 def _step_seed(seed: int, epoch: int, batch_index: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from boxmask import ranks
 from boxmask.detectors.detector import Detector
 from boxmask.engine.module import TrainingModule
 from boxmask.engine.run_folder import RunFolder, save_weights
+from boxmask.remarks import remarks
 
 
 class Scoring(Protocol):
@@ -103,7 +104,8 @@ class RunRecorder(pl.Callback):
         epoch = trainer.current_epoch + 1
         last = epoch == trainer.max_epochs
         due = last or epoch % self.settings.every == 0
-        scores = self._score(pl_module) if due else {}
+        with remarks() as said:
+            scores = self._score(pl_module) if due else {}
         row = {
             "epoch": epoch,
             "step": trainer.global_step,
@@ -116,7 +118,7 @@ class RunRecorder(pl.Callback):
             **{name: scores.get(name, math.nan) for name in REPORTED if scores},
         }
         if ranks.is_first():
-            self._write(pl_module, row, scores)
+            self._write(pl_module, row, scores, said)
             if due and self.settings.pictures is not None:
                 self.settings.pictures(pl_module, self.settings.folder.root)
 
@@ -126,13 +128,22 @@ class RunRecorder(pl.Callback):
         pictures = self.settings.folder.root if ranks.is_first() else None
         return self.settings.scoring(module.average.model, module.device, pictures)
 
-    def _write(self, module: TrainingModule, row: dict[str, Any], scores: dict[str, float]) -> None:
+    def _write(
+        self,
+        module: TrainingModule,
+        row: dict[str, Any],
+        scores: dict[str, float],
+        said: Sequence[str],
+    ) -> None:
         settings = self.settings
         settings.folder.add_results(row)
         settings.say(epoch_line(row))
-        warning = settings.warn(scores or {"fill": row["train/fill"]})
+        for remark in said:
+            settings.say(f"  ! {remark}")
+        place, judged = ("val", scores) if scores else ("training", {"fill": row["train/fill"]})
+        warning = settings.warn(judged)
         if warning:
-            settings.say(f"  ! {warning}")
+            settings.say(f"  ! in {place}, {warning}")
         if settings.scoring is not None and not scores:
             return
         fitness = fitness_of(scores)
@@ -172,7 +183,7 @@ def warmup_of_epoch(epoch: int, num_epochs: int, warmup: float) -> float:
 
 
 def epoch_line(row: Mapping[str, Any]) -> str:
-    """One line on an epoch: losses, fill, rate, and scores where there are some."""
+    """One line on an epoch: losses, fill in training, rate, and scores of val where due."""
     losses = "  ".join(
         f"{name.removeprefix('train/loss_')} {value + 0.0:.3f}"  # no "-0.000"
         for name, value in row.items()
@@ -182,6 +193,8 @@ def epoch_line(row: Mapping[str, Any]) -> str:
         f"epoch {row['epoch']}  {row['minutes']:.1f} min  {row['train/rate']:.2f} it/s  "
         f"{losses}  fill {row['train/fill']:.2f}"
     )
+    if math.isfinite(row.get("fill", math.nan)):
+        line += f" (val {row['fill']:.2f})"
     names = {"box_ap": "box AP", "mask_ap": "mask AP", "label_iou": "label IoU"}
     shown = [
         f"{title} {row[name]:.3f}"

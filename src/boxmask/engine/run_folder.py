@@ -17,7 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from boxmask.errors import UserError
+from boxmask.engine.whole_files import written_beside
+from boxmask.errors import UserError, require_folder
 
 _PACKAGES = ("boxmask", "torch", "torchvision", "pytorch-lightning", "timm", "hotcoco", "numpy")
 
@@ -62,17 +63,18 @@ class RunFolder:
         """Numbers of the best epoch."""
         return self.root / "metrics.json"
 
-    def create(self, *, resume: bool, overwrite: bool) -> None:
-        """Makes the folder; a folder with a run in it needs `resume` or `overwrite`.
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Looks whether a run can be kept here; a folder with a run needs `resume` or `overwrite`.
 
         Raises:
-            UserError: If there is a run already, or none to resume.
+            UserError: If a file is in the way, there is a run already, or none to resume.
         """
-        if resume and not self.last.is_file():
+        require_folder(self.root)
+        if resume and not self.last.is_file() and len(self.read_results()) > 1:
             raise UserError(
                 "there is no checkpoint to resume from",
                 where=str(self.last),
-                fix="name the run's folder with --out, or start without --resume",
+                fix="train again, with --overwrite or another --out",
             )
         if not resume and not overwrite and self.root.is_dir() and any(self.root.iterdir()):
             raise UserError(
@@ -80,10 +82,46 @@ class RunFolder:
                 where=str(self.root),
                 fix="pass --resume to go on, --overwrite to start anew, or another --out",
             )
+
+    def create(self, *, resume: bool, overwrite: bool) -> None:
+        """Makes the folder, see `check`; without a checkpoint to resume from, the run begins anew.
+
+        The checkpoint follows the first epoch's row of `results.csv`, so that there may be a row.
+        """
+        self.check(resume=resume, overwrite=overwrite)
         (self.root / "weights").mkdir(parents=True, exist_ok=True)
-        if not resume:
+        if not resume or not self.last.is_file():
             for file in (self.results, self.log, self.metrics, self.best, self.last):
                 file.unlink(missing_ok=True)
+
+    def finished_epochs(self) -> int:
+        """Epochs that the checkpoint knows; 0 where there is none. Results may be an epoch ahead.
+
+        Raises:
+            UserError: If the checkpoint cannot be read.
+        """
+        return self.read_checkpoint()["epoch"] + 1 if self.last.is_file() else 0
+
+    def read_checkpoint(self) -> dict[str, Any]:
+        """The checkpoint, its tensors read when they are needed.
+
+        Raises:
+            UserError: If there is none, or it cannot be read.
+        """
+        if not self.last.is_file():
+            raise UserError(
+                "this run has no checkpoint yet",
+                where=str(self.last),
+                fix="wait until `boxmask train` has finished an epoch",
+            )
+        try:
+            return torch.load(self.last, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:  # a broken file can raise nearly anything
+            raise UserError(
+                "the checkpoint cannot be read",
+                where=f"{self.last}: {str(error).splitlines()[0]}",
+                fix="train again, with --overwrite or another --out",
+            ) from error
 
     def write_arguments(self, arguments: Mapping[str, Any]) -> None:
         """Writes `args.yaml` and `env.txt`."""
@@ -149,9 +187,8 @@ def save_weights(file: Path, model: nn.Module, description: Mapping[str, Any]) -
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
-    partial = file.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"boxmask": json.dumps(description)})
-    partial.replace(file)
+    with written_beside(file) as partial:
+        save_file(tensors, partial, metadata={"boxmask": json.dumps(description)})
 
 
 def load_weights(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

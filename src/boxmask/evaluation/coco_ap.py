@@ -14,6 +14,8 @@ from hotcoco import Params, StreamingEval
 from hotcoco import mask as rle_mask
 from numpy.typing import NDArray
 
+from boxmask.remarks import Remark
+
 Rle = Mapping[str, Any]  # {"size": [height, width], "counts": bytes, str or a list of runs}
 
 COCO_AREA_RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
@@ -200,7 +202,7 @@ class CocoEvaluator:
             count = f"{self._pictures_without_masks} of {len(self._seen)} pictures"
             reason = f"mask AP leaves out {count}, where true or found masks are missing"
         if reason:
-            warnings.warn(reason, stacklevel=3)
+            warnings.warn(reason, Remark, stacklevel=3)
 
 
 def _mean(precision: NDArray[np.floating[Any]]) -> float:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from boxmask.data.box_pixels import pixels_of_box
 from boxmask.evaluation.coco_ap import COCO_AREA_RANGES, Rle
+from boxmask.remarks import Remark
 
 WHOLE_BOX_SHARE = 0.97  # a mask over more of its box than this is the box again
 POOR_IOU = 0.5  # a mask below it would not count as found
@@ -146,7 +147,9 @@ class LabelQuality:
             `label_iou_SIZE` and `label_iou/NAME`. NaN where there is nothing to average.
         """
         if not self._fills:
-            warnings.warn("no mask was judged: every score is undefined (NaN)", stacklevel=2)
+            warnings.warn(
+                "no mask was judged: every score is undefined (NaN)", Remark, stacklevel=2
+            )
         fills = np.array(self._fills)
         result = {
             "fill": _mean(fills),

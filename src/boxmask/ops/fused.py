@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from boxmask.remarks import Remark
+
 # The oldest NVIDIA architecture that Triton still compiles for.
 OLDEST = (7, 5)
 # Between both forms of values and gradients, relative to the largest of them or to 1.
@@ -43,7 +45,7 @@ def _tried(device: torch.device) -> bool:
         if difference < LARGEST_DIFFERENCE:
             return True
         found = f"results differ by {difference:.1e}"
-    warnings.warn(f"training without fused kernels on {device}: {found}", stacklevel=2)
+    warnings.warn(f"training without fused kernels on {device}: {found}", Remark, stacklevel=2)
     return False
 
 
