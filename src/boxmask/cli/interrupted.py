@@ -24,46 +24,52 @@ def resumable(hint: Callable[[], str]) -> Iterator[None]:
     """Adds `hint()` to an interruption of the block.
 
     Lightning turns an interruption into an exit of its own, which is caught here too. Once the
-    process was told to end, any error is an interruption: its reader processes were told as well.
+    process was told to end, any error is an interruption: its reader processes were told as well,
+    by a terminal as by a cluster.
     """
     try:
         yield
     except KeyboardInterrupt as error:
         raise Interrupted(hint()) from error
     except SystemExit as error:
-        if Ending.told or isinstance(error.__context__, KeyboardInterrupt):
+        if Ending.signal or isinstance(error.__context__, KeyboardInterrupt):
             raise Interrupted(hint()) from error
         raise
     except Exception as error:
-        if Ending.told:
+        if Ending.signal:
             raise Interrupted(hint()) from error
         raise
 
 
 class Ending:
-    """Whether this process was told to end, by SIGTERM."""
+    """Which signal told this process to end; None while none has."""
 
-    told = False
+    signal: int | None = None
 
 
 @contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Within the block SIGTERM interrupts like Ctrl+C; `Ending.told` tells them apart."""
-    Ending.told = False
+def ended_by_signals() -> Iterator[None]:
+    """Within the block SIGTERM interrupts like Ctrl+C; `Ending.signal` tells them apart."""
+    Ending.signal = None
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _end)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # What the shell lets a job in the background ignore stays so; None is a handler not of Python.
+    before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, _end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    if Ending.told:  # once is enough: the way out must not be interrupted
-        return
-    Ending.told = True
+    if number == signal.SIGTERM and Ending.signal == number:
+        return  # once is enough: the way out must not be interrupted
+    Ending.signal = Ending.signal or number
     if hasattr(signal, "SIGCHLD"):  # torch would raise wherever we are, for each reader that ends
         signal.signal(signal.SIGCHLD, _go_on)
     raise KeyboardInterrupt

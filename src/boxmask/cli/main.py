@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 from boxmask.cli.benchmark import build_benchmark
 from boxmask.cli.check import check
 from boxmask.cli.explain import explain
-from boxmask.cli.interrupted import Ending, Interrupted, ended_by_sigterm
+from boxmask.cli.interrupted import Ending, Interrupted, ended_by_signals
 from boxmask.cli.label import label
 from boxmask.cli.models import models
 from boxmask.cli.predict import predict
@@ -81,7 +82,7 @@ def run(tokens: Sequence[str]) -> int:
         0 when all is well; 2 for a mistake of the user, 130 when interrupted, 143 when told to end
         by SIGTERM, 1 for one of ours.
     """
-    with ended_by_sigterm(), warnings.catch_warnings():
+    with ended_by_signals(), warnings.catch_warnings():
         warnings.showwarning = _remark
         return _run([word for word in tokens if word != DEBUG], debug=DEBUG in tokens)
 
@@ -97,7 +98,7 @@ def _run(words: list[str], *, debug: bool) -> int:
         sys.stderr.close()  # whoever read us has left: no use in complaining
         return BROKEN
     except Exception as error:
-        if Ending.told:
+        if Ending.signal:
             return _stopped("")
         if debug:
             raise
@@ -107,7 +108,7 @@ def _run(words: list[str], *, debug: bool) -> int:
 def _stopped(hint: str) -> int:
     """Says how to go on; the exit code."""
     print(f"\nstopped{'; go on with: ' + hint if hint else ''}", file=sys.stderr)
-    return ENDED if Ending.told else INTERRUPTED
+    return ENDED if Ending.signal == signal.SIGTERM else INTERRUPTED
 
 
 def _explain(error: Exception, words: Sequence[str]) -> int:
