@@ -74,10 +74,21 @@ def test_stages_of_an_object(learned):
     label, truth = np.zeros((48, 64), dtype=bool), np.zeros((48, 64), dtype=bool)
     label[8:24, 8:24] = True
     truth[8:40, 8:24] = True
-    one = object_stages(learned, 0, "1  disc", label, truth)
+    first, second = learned.masks_of_neighbors([0, 1])
+    one = object_stages(learned, 0, "1  disc", first, label, truth)
     # Input pixels are half a picture pixel; cells are 4 of them, so masks end between cells.
     assert one.ious["label"] == pytest.approx(0.5)
-    stages = {"mean", "instance", "semantic", "fused", "colored", "refined", "pseudo", "label"}
+    stages = {
+        "neighbors",
+        "mean",
+        "instance",
+        "semantic",
+        "fused",
+        "colored",
+        "refined",
+        "pseudo",
+        "label",
+    }
     assert set(one.ious) == stages
     weights = [sample.weight for sample in one.samples]
     assert weights == sorted(weights, reverse=True)
@@ -85,7 +96,7 @@ def test_stages_of_an_object(learned):
     summed = sum(sample.weight * sample.scores for sample in one.samples)
     assert np.allclose(summed, one.instance, atol=1e-5)
     assert sum(one.shares()) == pytest.approx(1)
-    other = object_stages(learned, 1, "2  star", label, None)
+    other = object_stages(learned, 1, "2  star", second, label, None)
     assert other.semantic is None  # its class has no prototypes
     assert other.ious == {}
 

@@ -45,6 +45,7 @@ def make_object():
         return ObjectStages(
             name="1  disc",
             box=BOX,
+            neighbors=flat,
             mean=flat,
             instance=flat,
             semantic=flat if seen else None,

@@ -203,7 +203,8 @@ class _Drawing:
         sides = record.boxes[counted][:, 2:] - record.boxes[counted][:, :2]
         kept = np.sort(np.argsort(-sides.prod(axis=1), kind="stable")[:SHOWN_OBJECTS])
         stages = []
-        for index in kept.tolist():
+        alone = self.learned.masks_of_neighbors(kept.tolist())
+        for index, neighbors in zip(kept.tolist(), alone, strict=True):
             one = self.objects[index]
             rle = {"size": [*record.image_size], "counts": made[index].counts}
             stages.append(
@@ -211,6 +212,7 @@ class _Drawing:
                     self.learned,
                     index,
                     f"{one.number}  {one.class_name}",
+                    neighbors,
                     decode_segmentation(rle, record.image_size),
                     _true_mask(record, int(counted[index])),
                 )

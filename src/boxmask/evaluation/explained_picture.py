@@ -16,6 +16,7 @@ from boxmask.box_supervision.correction_steps import (
     correction_steps,
     prototype_maps,
 )
+from boxmask.box_supervision.neighbors_alone import masks_of_neighbors
 from boxmask.box_supervision.pasting import paste_objects
 from boxmask.box_supervision.self_correction_loss import SelfCorrectionLoss
 from boxmask.data.dataset import record_targets
@@ -31,7 +32,7 @@ from boxmask.visualization.correction_panels import (
     PastedPicture,
     States,
 )
-from boxmask.visualization.explained import ClassPrototypes, ObjectStages, SampleMask
+from boxmask.visualization.explained import ClassPrototypes, Map, ObjectStages, SampleMask
 from boxmask.visualization.views import View, view_of_image
 
 Mask = NDArray[np.bool_]
@@ -62,6 +63,13 @@ class LearnedPicture:
         """The whole picture in a cell of (height, width)."""
         height, width = self.batch.images.shape[-2:]
         return view_of_image(self.batch.image_sizes[0], (height, width), cell)
+
+    def masks_of_neighbors(self, indices: Sequence[int]) -> NDArray[np.float32]:
+        """(n, h, w) in 0..1, what like neighbours alone make of some objects."""
+        correction = self.steps.correction
+        chosen = torch.tensor(indices, device=correction.inside.device)
+        inside, image_index = correction.inside[chosen], correction.image_index[chosen]
+        return masks_of_neighbors(self.batch, inside, image_index).cpu().numpy()
 
 
 @contextmanager
@@ -119,7 +127,12 @@ def _states(correction: Correction) -> States:
 
 
 def object_stages(
-    learned: LearnedPicture, index: int, name: str, label_mask: Mask, true_mask: Mask | None
+    learned: LearnedPicture,
+    index: int,
+    name: str,
+    neighbors: Map,
+    label_mask: Mask,
+    true_mask: Mask | None,
 ) -> ObjectStages:
     """How the pseudo mask of one object came about.
 
@@ -127,6 +140,7 @@ def object_stages(
         learned: the picture.
         index: position of the object among those of the picture.
         name: what it is called.
+        neighbors: (h, w) in 0..1, see `LearnedPicture.masks_of_neighbors`.
         label_mask: (H, W), what labelling gives, at the picture's own size.
         true_mask: (H, W), or None where there is none.
     """
@@ -141,6 +155,7 @@ def object_stages(
         "refined": steps.correction.masks.scores[index],
     }
     arrays = {key: value.float().cpu().numpy() for key, value in maps.items()}
+    arrays["neighbors"] = neighbors
     seen = bool(steps.seen[index])
     ious = {}
     if true_mask is not None:
@@ -153,6 +168,7 @@ def object_stages(
     return ObjectStages(
         name=name,
         box=learned.batch.targets[0].boxes[index].cpu().numpy(),
+        neighbors=neighbors,
         mean=arrays["mean"],
         instance=arrays["instance"],
         semantic=arrays["semantic"] if seen else None,

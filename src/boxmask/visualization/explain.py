@@ -58,6 +58,7 @@ def masks_sheet(shown: Explained, objects: Sequence[ObjectStages], note: str = "
     alpha = shown.instance_share
     columns = [
         ("given box",),
+        ("neighbours alone", "like colours, no network"),
         ("mean of samples", "μ = 0"),
         ("weighted mean Mᵢ", f"μ = {shown.sharpness:g}"),
         ("semantic map Mₛ", f"cosine at temperature {shown.temperature:g}"),
@@ -185,6 +186,7 @@ def _stages_row(shown: Explained, one: ObjectStages) -> Row:
     states = states_panel(view, shown.picture, [(one.box, one.states)])
     panels = [
         Panel(picture=with_box(picture, place)),
+        Panel(picture=hot(one.neighbors), caption=iou("neighbors")),
         Panel(picture=hot(one.mean), caption=iou("mean")),
         Panel(picture=hot(one.instance), caption=iou("instance")),
         semantic,

@@ -37,6 +37,7 @@ class ObjectStages:
     Attributes:
         name: its number and class.
         box: (4,) given box in input pixels.
+        neighbors: in 0..1, what like neighbours alone make of the box, without a network.
         mean: plain mean of its samples, in 0..1.
         instance: their weighted mean, in 0..1.
         semantic: in 0..1; None while its class has no prototypes.
@@ -53,6 +54,7 @@ class ObjectStages:
 
     name: str
     box: Boxes
+    neighbors: Map
     mean: Map
     instance: Map
     semantic: Map | None
