@@ -246,7 +246,9 @@ def test_bad_boxes_are_left_out_and_named(own_shapes, run, tmp_path, form):
     assert made.num_masks == len(objects(again)) == len(objects(read_data(own_shapes)))
     (line,) = (out / "left_out.txt").read_text().splitlines()
     assert f"annotation {bad}" in line
-    assert any("1 annotations or pictures" in line and "left_out.txt" in line for line in said)
+    assert any(
+        "results: 1 (annotations and pictures)" in line and "left_out.txt" in line for line in said
+    )
     crowds = [line for line in said if "crowds left out: 1" in line]
     assert len(crowds) == (form == "yolo")
 

@@ -34,7 +34,7 @@ def introduction(
     if unknown:
         lines.append(f"! the model never saw: {first_names(unknown)}; masks may be poor for them")
     if folder.errors:
-        lines.append(f"left out: {len(folder.errors)} annotations or pictures with errors")
+        lines.append(f"left out for errors: {len(folder.errors)} (annotations and pictures)")
     return lines
 
 
@@ -92,7 +92,7 @@ def write_left_out(file: Path, folder: DataFolder, unreadable: Sequence[str]) ->
     if not lines:
         return []
     write_whole(file, lambda stream: stream.writelines(f"{line}\n" for line in lines))
-    return [f"! left out of the results: {len(lines)} annotations or pictures, listed in {file}"]
+    return [f"! left out of the results: {len(lines)} (annotations and pictures), listed in {file}"]
 
 
 def summary(report: LabelReport, progress: LabelProgress, review: Path, table: Path) -> list[str]:

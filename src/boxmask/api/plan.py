@@ -145,7 +145,7 @@ def introduction(
     ]  # fmt: skip
     left_out = len(data.errors)
     if left_out:
-        lines.append(f"left out: {left_out} annotations or pictures with errors, such as")
+        lines.append(f"left out for errors: {left_out} (annotations and pictures), such as")
         lines += [f"  {problem}" for problem in data.errors[:10]]
     if val is None:
         lines.append(
