@@ -10,7 +10,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "boxmask"
 # From the bottom to the top; parts of one layer do not see each other.
 LAYERS = (
     {"ranks", "waitless", "errors", "freed_memory", "remarks"},
-    {"structures"},
+    {"structures", "whole_files"},
     {"ops"},
     {"prototypes"},
     {"data", "backbones"},

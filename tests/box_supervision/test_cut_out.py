@@ -45,3 +45,8 @@ def test_an_object_at_the_rim_ends_with_the_picture(height, width):
 
 def test_an_object_in_the_padding_is_none():
     assert cut_out((20, 20), (slice(6, 8), slice(6, 8))) == ()
+
+
+@pytest.mark.parametrize(("height", "found"), [(29, 0), (31, 0), (32, 1)])
+def test_an_object_of_no_whole_cell_in_the_picture_is_none(height, found):
+    assert len(cut_out((height, 48), (slice(7, 8), slice(3, 4)))) == found

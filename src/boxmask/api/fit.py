@@ -18,11 +18,11 @@ from boxmask.api.run_files import Say
 from boxmask.api.workers import free_workers
 from boxmask.data.loader import LoaderSettings
 from boxmask.data.records import DataFolder
+from boxmask.engine.checkpoints import WholeCheckpoints
 from boxmask.engine.data_module import TrainingData, TrainingDataModule
 from boxmask.engine.module import ModuleSettings, TrainingModule
 from boxmask.engine.recorder import RecorderSettings, RunRecorder
 from boxmask.engine.run_folder import RunFolder
-from boxmask.engine.whole_files import WholeCheckpoints
 from boxmask.errors import UserError
 from boxmask.evaluation.mask_quality import collapse_warning
 from boxmask.evaluation.pseudo_pictures import PseudoPictures

@@ -49,7 +49,8 @@ class RoughCut:
         cells: (h, w) bool, of `stride` pixels; at least one of them lies in the picture as a whole.
         stride: H / h = W / w.
         corner: (x, y) of the window in the picture, in pixels.
-        size: (height, width) of the window's part that is not padding.
+        size: (height, width) in pixels from the corner to the picture's end, which may lie in the
+            window or beyond it.
         label: class.
         score: in 0..1, mean score of its mask.
     """
@@ -136,8 +137,11 @@ class CuttingOut:
         # Of cells around them, the outermost are those of the picture's rim or are not in the mask.
         top, left = max(y1 - 1, 0), max(x1 - 1, 0)
         window = cells[top : y2 + 1, left : x2 + 1].clone()
-        whole = window[: size[0] // self.stride - top, : size[1] // self.stride - left]
-        if min(size[0] // self.stride - top, size[1] // self.stride - left) <= 0 or not whole.any():
+        rows, columns = (
+            max(length // self.stride - start, 0)
+            for length, start in zip(size, (top, left), strict=True)
+        )  # whole cells
+        if not window[:rows, :columns].any():
             return None
         y, x = top * self.stride, left * self.stride
         height, width = (length * self.stride for length in window.shape)

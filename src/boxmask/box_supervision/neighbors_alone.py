@@ -3,13 +3,14 @@
 import torch
 from torch import Tensor
 
+from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
 from boxmask.box_supervision.projection_loss import projection_distances
 from boxmask.ops.affinity import color_similarity, lab_at_stride
 from boxmask.ops.masks import boxes_of_masks, sample_at_stride
 from boxmask.ops.pairwise import pairwise_sum
 from boxmask.structures import Batch
 
-COLOR_THRESHOLD, DILATION = 0.3, 2  # as in the paper of BoxInst
+PAIRWISE = PairwiseLossSettings()  # colours alone
 STEPS, RATE = 100, 0.3  # twice as many at a third of the rate end at the same masks
 CERTAIN = 2.0  # largest logit at the start, in the middle of a box
 OUTSIDE = -4.0  # logit outside boxes at the start
@@ -36,13 +37,15 @@ def masks_of_neighbors(batch: Batch, inside: Tensor, image_index: Tensor) -> Ten
     """
     stride = batch.images.shape[-1] // inside.shape[-1]
     valid = sample_at_stride(batch.valid, stride)
-    colors = color_similarity(lab_at_stride(batch.images, stride), valid, DILATION)
-    similar = colors >= COLOR_THRESHOLD
+    colors = color_similarity(lab_at_stride(batch.images, stride), valid, PAIRWISE.dilation)
+    similar = colors >= PAIRWISE.color_threshold
     columns, rows = inside.any(dim=1), inside.any(dim=2)
     logits = _ellipses(inside).requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=RATE)
     for _ in range(STEPS):
-        total, count = pairwise_sum(logits, similar, inside, image_index, dilation=DILATION)
+        total, count = pairwise_sum(
+            logits, similar, inside, image_index, dilation=PAIRWISE.dilation
+        )
         projection = projection_distances(logits, columns, rows).sum()
         loss = projection + len(inside) * total / count.clamp(min=1)
         optimizer.zero_grad()

@@ -11,18 +11,18 @@ from typing import TextIO
 
 from boxmask.data.pictures import is_picture
 from boxmask.errors import UserError
+from boxmask.whole_files import written_beside
 
 
 def write_whole(path: Path, write: Callable[[TextIO], object]) -> None:
-    """Writes a text file beside its place and moves it there, so that no half file is left."""
+    """Writes a text file beside its place and moves it there, so that no half file is left.
+
+    Raises:
+        UserError: If the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8", newline="\n") as stream:
-            write(stream)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with written_beside(path) as part, part.open("w", encoding="utf-8", newline="\n") as stream:
+        write(stream)
 
 
 def check_not_source(out: Path, source: Path) -> None:

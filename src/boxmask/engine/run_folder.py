@@ -17,8 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from boxmask.engine.whole_files import written_beside
 from boxmask.errors import UserError, require_folder
+from boxmask.whole_files import written_beside
 
 _PACKAGES = ("boxmask", "torch", "torchvision", "pytorch-lightning", "timm", "hotcoco", "numpy")
 

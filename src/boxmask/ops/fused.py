@@ -39,7 +39,7 @@ def _tried(device: torch.device) -> bool:
     try:
         with torch.inference_mode(mode=False), torch.enable_grad(), exactly:
             difference = max(form(device) for form in _DIFFERENCES)
-    except Exception as problem:  # noqa: BLE001: whatever a compiler may say
+    except Exception as problem:
         found = f"{type(problem).__name__}: {problem}".splitlines()[0]
     else:
         if difference < LARGEST_DIFFERENCE:

@@ -4,10 +4,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import torch
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from boxmask.errors import UserError
 
@@ -37,19 +33,3 @@ def written_beside(file: Path) -> Iterator[Path]:
         ) from error
     finally:
         partial.unlink(missing_ok=True)
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """How Lightning writes checkpoints: its own way can leave half of one in the place of the last.
-
-    That is where the folder for temporary files lies on another disk.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        """Writes a checkpoint; the earlier one stays until this one is whole."""
-        file = Path(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with written_beside(file) as partial, partial.open("wb") as stream:
-            torch.save(checkpoint, stream)
