@@ -17,7 +17,8 @@ def batch_with(*boxes_of_images):
     count = len(targets)
     size = (HEIGHT * CELL, WIDTH * CELL)
     return Batch(
-        images=torch.rand(count, 3, *size),
+        # Their own numbers: a batch that is made where tests are collected finds any.
+        images=torch.rand(count, 3, *size, generator=torch.Generator().manual_seed(0)),
         valid=torch.ones(count, *size, dtype=torch.bool),
         targets=tuple(targets),
         image_sizes=(size,) * count,
