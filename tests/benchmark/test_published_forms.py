@@ -40,7 +40,8 @@ def test_an_utterly_wrong_mask_hardly_learns_there():
     published_forms.double_sigmoid_focal_loss(logits.sigmoid(), truth, truth).backward()
     assert logits.grad.abs().max() < 1e-3
     logits.grad = None
-    certain_mask_distances(logits, truth > 0, truth > 0).sum().backward()
+    index = torch.zeros(1, dtype=torch.long)
+    certain_mask_distances(logits, truth > 0, truth > 0, index).sum().backward()
     assert logits.grad.abs().min() > 0.2
 
 

@@ -38,7 +38,7 @@ def one_object() -> CutOut:
 
 @pytest.fixture(autouse=True)
 def no_kernels(monkeypatch):
-    monkeypatch.setattr(fused, "_tried", lambda device: False)
+    monkeypatch.setattr(fused, "_tried", lambda kernels, device: False)
     monkeypatch.setattr(dynamic_mask, "three_layers", without_layers)
 
 

@@ -20,7 +20,7 @@ def test_waits_on_a_gpu(method, recwarn):
         step = TrainingStep(detector, recipe.build_objective(total_steps=100)).to(device).train()
         average = MovingAverage(detector, recipe.average_decay).to(device)
         case = StepCase(batch=pictures, size=(96, 128), num_objects=objects)
-        for number in range(2):  # the first step makes what is made once
+        for number in range(3):  # the first makes what is made once, the second records
             batch = drawn_batch(case, seed=number).to(device)
             recwarn.clear()
             torch.cuda.set_sync_debug_mode("warn")

@@ -45,6 +45,34 @@ def test_one_update():
     assert model.weight.item() == 5
 
 
+def test_buffers_follow_each_change():
+    model = Number(2.0)
+    average = MovingAverage(model, 0.9)
+    for value in (7.0, 8.0):
+        average.update(model)
+        with torch.no_grad():
+            model.seen.fill_(value)  # the same tensor
+        average.update(model)
+        assert average.model.seen.item() == value
+    model.seen = torch.tensor([9.0], dtype=torch.float64)  # another one
+    average.update(model)
+    assert average.model.seen.item() == 9
+    average.model.load_state_dict({"weight": torch.zeros(1), "seen": torch.zeros(1)})
+    average.update(model)
+    assert average.model.seen.item() == 9
+
+
+def test_buffers_that_stay_are_not_copied_again(monkeypatch):
+    copies = []
+    copy = torch._foreach_copy_
+    monkeypatch.setattr(torch, "_foreach_copy_", lambda *both: copies.append(both) or copy(*both))
+    model = Number(2.0)
+    average = MovingAverage(model, 0.9)
+    for _ in range(3):
+        average.update(model)
+    assert len(copies) == 1
+
+
 @pytest.mark.parametrize(
     ("decay", "updates", "left"), [(0.999, 1000, 0.367695), (0.9999, 10000, 0.367861)]
 )

@@ -5,7 +5,13 @@ import torch
 
 from boxmask.ops.certain_masks import certain_mask_distances, plain_distances
 
-FORMS = [certain_mask_distances, plain_distances]
+
+def compiled(logits, foreground, certain):
+    """One mask for each sample."""
+    return certain_mask_distances(logits, foreground, certain, torch.arange(len(logits)))
+
+
+FORMS = [compiled, plain_distances]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -52,7 +58,7 @@ def test_compiled_equals_plain_in_double_precision(threads, set_threads):
     weights = torch.randn(7)
     set_threads(threads)
     leaf = logits.clone().requires_grad_()
-    found = certain_mask_distances(leaf, foreground, certain)
+    found = compiled(leaf, foreground, certain)
     (found * weights).sum().backward()
     exact = logits.double().requires_grad_()
     expected = plain_distances(exact, foreground, certain)
@@ -65,10 +71,18 @@ def test_parts_of_larger_tensors_nothing_and_nan():
     logits = torch.randn(6, 8, 5).mT[:2]
     cells = torch.rand(4, 5, 16)[::2, :, ::2] < 0.5
     expected = plain_distances(logits.double(), cells, ~cells | cells)
-    found = certain_mask_distances(logits, cells, ~cells | cells)
+    found = compiled(logits, cells, ~cells | cells)
     torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
-    assert certain_mask_distances(logits[:0], cells[:0], cells[:0]).shape == (0,)
+    assert compiled(logits[:0], cells[:0], cells[:0]).shape == (0,)
     broken = logits.clone()
     broken[1, 2, 3] = torch.nan
-    found = certain_mask_distances(broken, cells, torch.ones_like(cells))
+    found = compiled(broken, cells, torch.ones_like(cells))
     assert found.isnan().tolist() == [False, True]
+
+
+def test_samples_share_the_masks_of_their_objects():
+    logits = torch.randn(5, 6, 7)
+    foreground, certain = torch.rand(2, 3, 6, 7) < 0.6
+    index = torch.tensor([2, 0, 0, 1, 2])
+    found = certain_mask_distances(logits, foreground, certain, index)
+    torch.testing.assert_close(found, plain_distances(logits, foreground[index], certain[index]))

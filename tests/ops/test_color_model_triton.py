@@ -42,6 +42,6 @@ def test_scores_are_the_same_in_both_forms(monkeypatch):
     given = scores, lab, index, boxes, own, outside
     plain = scores_by_colors(*given)
     assert (plain != scores).any()
-    monkeypatch.setattr(color_model, "fused_kernels_run", lambda device: True)
+    monkeypatch.setattr(color_model, "fused_kernels_run", lambda kernels, device: True)
     fused = scores_by_colors(*on_device(given)).cpu()
     torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)

@@ -44,7 +44,8 @@ SCRIPT = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from boxmask.ops import color_model_triton as colors, dynamic_mask_triton as head
+from boxmask.ops import certain_masks_triton as masks, guided_filter_triton as borders
+from boxmask.ops import color_model_triton as colors, dynamic_mask_triton as head, ties_triton as ties
 from boxmask.ops import pairwise_triton as pairwise, sinkhorn_triton as sinkhorn
 
 def compiled(kernel, constants, options, **kinds):
@@ -72,14 +73,36 @@ for kernel in (
 ):
     sizes = tile if kernel is pairwise._note_tiles else tile | {"DILATION": 2}
     assert compiled(kernel, sizes, {"num_warps": pairwise.WARPS}, **(numbers | pointers))
-sizes = {"LEAST": 1e-100, "ROWS": 1024, "COLUMNS": 16}
-numbers = dict.fromkeys(("rows", "columns", "steps"), "i32")
-pointers = dict.fromkeys(("shares", "mass", "of_row", "of_column"), "*fp64")
-assert compiled(sinkhorn._scale, sizes, {"num_warps": sinkhorn.WARPS}, **(numbers | pointers))
+sizes = {"EPSILON": 0.05, "EVERY": 10, "LEAST": 1e-100, "ROWS": 1024, "COLUMNS": 16}
+numbers = dict.fromkeys(("rows", "columns", "iterations"), "i32")
+pointers = {"marginals": "*fp64", "valid": "*u8"}
+assert compiled(sinkhorn._solve, sizes, {"num_warps": sinkhorn.WARPS}, **(numbers | pointers))
 sizes = {"SPREAD": 5.0, "LEAST": 1e-3, "ASKED": 24, "OF_OBJECT": 12, "OF_OTHERS": 16}
 sizes |= {"BLOCKS": 18, "BLOCK": colors.BLOCK, "CHUNK": colors.CHUNK}
 numbers = {"height": "i32", "width": "i32", "outside": "*u8", "image_index": "*i64"}
 assert compiled(colors._compare, sizes, {"num_warps": colors.WARPS}, **numbers)
+bytes_of = dict.fromkeys(("valid", "hidden", "tied", "outside", "foreground", "certain"), "*u8")
+numbers = dict.fromkeys(("height", "width", "channels", "cells", "blocks"), "i32")
+numbers |= dict.fromkeys(("step_b", "step_c", "step_y", "step_x"), "i32") | bytes_of
+indices = {"image_index": "*i64", "index": "*i64"}
+sizes = {"BLOCK": ties.BLOCK, "CHANNELS": ties.CHANNELS}
+options = {"num_warps": ties.WARPS}
+rule = {"DILATION": 2, "LEAST": 0.3, "COLOR_REACH": 15.0, "FEATURE_REACH": 1.2} | sizes
+for kind, textures in (("*fp32", False), ("*bf16", True)):
+    assert compiled(ties._spread, sizes, options, **(numbers | {"features": kind}))
+    constants = rule | {"TEXTURES": textures}
+    assert compiled(ties._tie, constants, options, **(numbers | {"features": kind}))
+sizes = {"STRIDE": 4, "BELOW": 4.0, "INNER": 49, "AROUND": 52, "POINTS": ties.POINTS}
+sizes |= {"ROWS": ties.TILE[0], "COLUMNS": ties.TILE[1]}
+assert compiled(ties._hide, sizes, options, **(numbers | indices))
+sizes, options = {"BLOCK": masks.BLOCK}, {"num_warps": masks.WARPS}
+assert compiled(masks._distance, sizes | {"SMALL": 1e-5}, options, **(numbers | indices))
+assert compiled(masks._slope, sizes, options, **(numbers | indices))
+sizes = {"RADIUS": 2, "BLOCK": borders.BLOCK}
+options = {"num_warps": borders.WARPS}
+assert compiled(borders._guide, sizes | {"SMOOTHNESS": 1e-5}, options, **numbers)
+assert compiled(borders._fit, sizes, options, **(numbers | indices))
+assert compiled(borders._join, sizes | {"NO_BORDER": 1e-4}, options, **(numbers | indices))
 """
 
 

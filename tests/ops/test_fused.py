@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 import torch
 
@@ -16,8 +18,9 @@ def _tried_anew(monkeypatch):
     fused._tried.cache_clear()
 
 
-def test_kernels_that_agree_are_used(recwarn):
-    assert fused._tried(DEVICE)
+@pytest.mark.parametrize("kernels", get_args(fused.Kernels))
+def test_kernels_that_agree_are_used(kernels, recwarn):
+    assert fused._tried(kernels, DEVICE)
     assert not [one for one in recwarn if "without fused" in str(one.message)]
 
 
@@ -28,8 +31,8 @@ def test_a_wrong_kernel_is_not_used(monkeypatch):
     monkeypatch.setattr(
         kernels, "fused_sum", lambda logits, *rest, **more: right(logits * 1.1, *rest, **more)
     )
-    with pytest.warns(UserWarning, match="training without fused kernels on .*: results differ by"):
-        assert not fused._tried(DEVICE)
+    with pytest.warns(UserWarning, match="kernels of pairs on .*: results differ by"):
+        assert not fused._tried("pairs", DEVICE)
 
 
 @pytest.mark.parametrize("which", ["loss", "gradient"])
@@ -45,7 +48,7 @@ def test_a_nan_is_no_agreement(monkeypatch, which):
 
     monkeypatch.setattr(kernels, "fused_sum", wrong)
     with pytest.warns(UserWarning, match="results differ by inf"):
-        assert not fused._tried(DEVICE)
+        assert not fused._tried("pairs", DEVICE)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +58,7 @@ def test_a_nan_is_no_agreement(monkeypatch, which):
 def test_where_the_first_call_comes_from_does_not_matter(surroundings):
     """Else a program that labels first, or trains in bf16, would never use the kernels."""
     with surroundings():
-        assert fused._tried(DEVICE)
+        assert fused._tried("pairs", DEVICE)
 
 
 def test_a_machine_that_cannot_compile_trains_without(monkeypatch):
@@ -64,8 +67,8 @@ def test_a_machine_that_cannot_compile_trains_without(monkeypatch):
 
     monkeypatch.setattr("boxmask.ops.pairwise_triton.fused_sum", fails)
     with pytest.warns(UserWarning, match=r"RuntimeError: Failed to find C compiler\.$"):
-        assert not fused._tried(DEVICE)
+        assert not fused._tried("pairs", DEVICE)
 
 
 def test_never_on_a_cpu():
-    assert not fused.fused_kernels_run(torch.device("cpu"))
+    assert not fused.fused_kernels_run("pairs", torch.device("cpu"))

@@ -6,33 +6,49 @@ import torch
 from boxmask.prototypes import sinkhorn as module
 
 pytest.importorskip("triton")
-from boxmask.ops.sinkhorn_triton import fits, scaled
+from boxmask.ops.sinkhorn_triton import fits
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.parametrize(
-    ("problems", "pixels", "prototypes", "steps"),
-    [(1, 1, 1, 1), (3, 50, 10, 29), (2, 1024, 10, 9), (2, 7, 33, 4)],
+    ("problems", "pixels", "prototypes", "iterations"),
+    [(1, 1, 1, 1), (3, 50, 10, 30), (2, 1024, 10, 11), (2, 7, 33, 4), (2, 20, 3, 10)],
 )
-def test_equals_the_plain_form(problems, pixels, prototypes, steps):
+def test_equals_the_plain_form(monkeypatch, problems, pixels, prototypes, iterations):
     random = torch.Generator().manual_seed(pixels)
-    shape = (problems, pixels, prototypes)
-    shares = torch.randn(shape, generator=random, dtype=torch.float64).mul(8).exp()
-    shares[:, pixels // 2 + 1 :] = 0  # pixels that do not exist
-    mass = torch.rand(problems, prototypes, generator=random, dtype=torch.float64) * pixels
-    mass[0, -1] = 0  # a prototype that gets nothing
-    found = scaled(shares.to(DEVICE), mass.to(DEVICE), steps, module.TINY)
-    expected = module._scaled_arrays(shares, mass, steps)
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one.cpu(), other, rtol=1e-9, atol=0)
+    similarity = torch.randn(problems, pixels, prototypes, generator=random) * 2
+    valid = torch.arange(pixels) <= pixels // 2  # others do not exist
+    valid = valid.expand(problems, pixels).clone()
+    marginals = torch.rand(problems, prototypes, generator=random)
+    if problems > 1:
+        valid[1] = False  # a problem without pixels
+        marginals[0, -1] = 0  # a prototype that gets nothing
+    marginals /= marginals.sum(dim=1, keepdim=True)
+    numbers = {"epsilon": 0.05, "tolerance": 0.0, "max_iterations": iterations}
+    expected = module.sinkhorn(similarity, marginals=marginals, valid=valid, **numbers)
+    assert expected.any()
+    monkeypatch.setattr(module, "fused_kernels_run", lambda kernels, device: True)
+    similarity, marginals, valid = (one.to(DEVICE) for one in (similarity, marginals, valid))
+    found = module.sinkhorn(similarity, marginals=marginals, valid=valid, **numbers).cpu()
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_similarities_that_would_overflow(monkeypatch):
+    similarity = torch.randn(2, 30, 4) * 1e4
+    numbers = {"epsilon": 0.05, "tolerance": 0.0, "max_iterations": 30}
+    expected = module.sinkhorn(similarity, **numbers)
+    monkeypatch.setattr(module, "fused_kernels_run", lambda kernels, device: True)
+    found = module.sinkhorn(similarity.to(DEVICE), **numbers).cpu()
+    assert found.isfinite().all()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.skipif(DEVICE.type == "cpu", reason="there is no GPU")
 def test_the_assignment_is_the_same(monkeypatch):
     similarity = torch.rand(3, 500, 10, generator=torch.Generator().manual_seed(0))
     found = [module.sinkhorn(similarity.to(DEVICE), epsilon=0.05, tolerance=0.0)]
-    monkeypatch.setattr(module, "fused_kernels_run", lambda device: False)
+    monkeypatch.setattr(module, "fused_kernels_run", lambda kernels, device: False)
     found.append(module.sinkhorn(similarity.to(DEVICE), epsilon=0.05, tolerance=0.0))
     torch.testing.assert_close(*found)
 

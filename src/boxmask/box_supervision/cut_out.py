@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -136,7 +137,7 @@ class CuttingOut:
         x1, y1, x2, y2 = (int(end) for end in hull)
         # Of cells around them, the outermost are those of the picture's rim or are not in the mask.
         top, left = max(y1 - 1, 0), max(x1 - 1, 0)
-        window = cells[top : y2 + 1, left : x2 + 1].clone()
+        window = cells.numpy()[top : y2 + 1, left : x2 + 1].copy()  # half the time of torch
         rows, columns = (
             max(length // self.stride - start, 0)
             for length, start in zip(size, (top, left), strict=True)
@@ -145,10 +146,10 @@ class CuttingOut:
             return None
         y, x = top * self.stride, left * self.stride
         height, width = (length * self.stride for length in window.shape)
-        picture = image[:, y : y + height, x : x + width]
+        picture = image.numpy()[:, y : y + height, x : x + width]
         return RoughCut(
-            picture=(picture * 255).round_().to(torch.uint8),
-            cells=window,
+            picture=torch.from_numpy((picture * np.float32(255)).round().astype(np.uint8)),
+            cells=torch.from_numpy(window),
             stride=self.stride,
             corner=(x, y),
             size=(size[0] - y, size[1] - x),

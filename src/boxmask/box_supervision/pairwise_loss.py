@@ -7,19 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss
-from boxmask.ops.affinity import (
-    color_similarity,
-    neighbor_distances,
-    neighbor_valid,
-    neighbors,
-    standardized,
-)
-from boxmask.ops.boxes import cells_in_boxes, outside_boxes
-from boxmask.ops.contrast import color_contrast
 from boxmask.ops.masks import sample_at_stride
 from boxmask.ops.pairwise import pairwise_sum
-from boxmask.structures import Batch, LossSum
-from boxmask.waitless import numbered
+from boxmask.ops.ties import hidden_cells, tied_neighbors
+from boxmask.structures import LossSum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,42 +86,31 @@ class PairwiseLoss(WeakLoss):
     @torch.no_grad()
     def similar(self, context: LossContext, stride: int) -> Tensor:
         """Which neighbours must agree: (B, 8, h, w) bool on the grid of the masks."""
-        batch, settings = context.batch, self.settings
-        lab = context.lab(stride)
-        valid = sample_at_stride(batch.valid, stride)
-        similarity = color_similarity(lab, valid, settings.dilation)
-        similar = similarity >= settings.color_threshold
-        if settings.gate is None or context.appearance is None:
-            return similar
-        hidden = _hidden_cells(lab, batch, stride, settings.gate.hidden_below)
-        if hidden.device.type == "cpu" and not bool(hidden.any()):  # others had to wait for it
-            return similar
-        features = standardized(_on_grid(context.appearance.float(), lab), valid)
-        distance = neighbor_distances(lab, settings.dilation) / settings.gate.color_reach
-        distance += neighbor_distances(features, settings.dilation) / settings.gate.feature_reach
-        near = (distance < 1) & neighbor_valid(valid, settings.dilation)
-        one_end = hidden[:, None] | neighbors(hidden, settings.dilation)
-        return torch.where(one_end, near, similar)
-
-
-def _hidden_cells(lab: Tensor, batch: Batch, stride: int, hidden_below: float) -> Tensor:
-    """Cells in boxes of objects with so little contrast of colours: (B, h, w) bool."""
-    size = (lab.shape[-2], lab.shape[-1])
-    boxes = [one.boxes for one in batch.targets]
-    counts = [len(one) for one in boxes]
-    every = torch.cat(boxes)
-    contrast = color_contrast(
-        lab, outside_boxes(batch, size), every, numbered(counts, lab.device), stride
-    )
-    hiding = every * (contrast <= hidden_below)[:, None]  # other boxes shrink to a point
-    return cells_in_boxes(hiding.split(counts), stride, size)
+        settings, lab = self.settings, context.lab(stride)
+        valid = sample_at_stride(context.batch.valid, stride)
+        textures, reaches = None, (1.0, 1.0)
+        gate = settings.gate
+        if gate is not None and context.appearance is not None:
+            boxes = [one.boxes for one in context.batch.targets]
+            hidden = hidden_cells(lab, context.outside(stride), boxes, stride, gate.hidden_below)
+            reaches = gate.color_reach, gate.feature_reach
+            if hidden.device.type != "cpu" or bool(hidden.any()):  # only a CPU knows at once
+                textures = _on_grid(context.appearance, lab), hidden
+        return tied_neighbors(
+            lab,
+            valid,
+            textures,
+            dilation=settings.dilation,
+            least_similarity=settings.color_threshold,
+            reaches=reaches,
+        )
 
 
 def _on_grid(features: Tensor, lab: Tensor) -> Tensor:
     """Features with a cell for each colour; both maps cover the whole padded picture."""
     size = (lab.shape[-2], lab.shape[-1])
     if features.shape[-1] > size[-1]:
-        return F.adaptive_avg_pool2d(features, size)
+        return F.adaptive_avg_pool2d(features.float(), size)
     if features.shape[-1] < size[-1]:
-        return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+        return F.interpolate(features.float(), size=size, mode="bilinear", align_corners=False)
     return features

@@ -19,7 +19,7 @@ from boxmask.box_supervision.self_correction import (
     weighted_masks,
 )
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss, attached_zero, nothing
-from boxmask.ops.boxes import outside_boxes, paired_iou
+from boxmask.ops.boxes import paired_iou
 from boxmask.ops.certain_masks import certain_mask_distances
 from boxmask.ops.groups import numbered_values
 from boxmask.ops.masks import aligned_upsample, boxes_of_masks
@@ -113,20 +113,20 @@ class SelfCorrectionLoss(WeakLoss):
         student, teacher = context.student, context.teacher
         if teacher is None or teacher.features is None or student.features is None:
             raise ValueError("self-correction needs a teacher and mask features")
-        whole = context.batch
-        size = student.logits.shape[-2:]
+        outside = context.outside(context.batch.images.shape[-1] // student.logits.shape[-1])
         context = drawn_alone(context)
         student = context.student
         self._context = context
-        self._correction = correction = self.correct(context, outside_boxes(whole, size))
+        self._correction = correction = self.correct(context, outside)
         self._pixels = self.prototype_pixels(context, correction)
         seen = self.bank.seen[student.labels]
         if len(student) == 0:
             return LossSum(attached_zero(context), torch.zeros_like(student.scores.sum()))
         distances = certain_mask_distances(
             student.logits.float(),
-            correction.masks.foreground[student.instance_index],
-            correction.masks.certain[student.instance_index],
+            correction.masks.foreground,
+            correction.masks.certain,
+            student.instance_index,
         )
         return LossSum((distances * seen).sum(), seen.sum().to(distances.dtype))
 
@@ -155,7 +155,8 @@ class SelfCorrectionLoss(WeakLoss):
             outside: (B, h, w) bool, cells outside all boxes; None looks at the context's boxes.
         """
         if outside is None:
-            outside = outside_boxes(context.batch, context.student.logits.shape[-2:])
+            logits = context.student.logits
+            outside = context.outside(context.batch.images.shape[-1] // logits.shape[-1])
         teacher = context.teacher
         assert teacher is not None
         assert teacher.features is not None
@@ -165,7 +166,8 @@ class SelfCorrectionLoss(WeakLoss):
         image_index = numbered([len(t) for t in targets], labels.device)
         pairs, pair_of = numbered_values(image_index * self.settings.num_classes + labels)
         pairs = pairs[: len(targets) * self.settings.num_classes]  # no more can differ
-        instance, known, inside = self._instance_masks(teacher, len(labels))
+        inside_of_samples = context.student.box_masks()  # the teacher's, found already
+        instance, known, inside = self._instance_masks(teacher, inside_of_samples, len(labels))
         seen = self.bank.seen[labels]  # (N,)
         of_pairs = self._cosines(teacher, pairs)  # (G, h, w)
         semantic = cosines = of_pairs[pair_of]
@@ -240,7 +242,9 @@ class SelfCorrectionLoss(WeakLoss):
         usable &= send(fresh, usable.device)[correction.image_index]
         bank.await_objects(CuttingOut(batch, masks.foreground, hulls, masks.scores, usable))
 
-    def _instance_masks(self, teacher: MaskSamples, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _instance_masks(
+        self, teacher: MaskSamples, inside_of_samples: Tensor, count: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Of `count` objects: mask (N, h, w) in 0..1, known (N,) bool, box (N, h, w) bool."""
         index = teacher.instance_index
         weights = positive_weights(
@@ -253,7 +257,7 @@ class SelfCorrectionLoss(WeakLoss):
         masks = teacher.logits.float().sigmoid()
         instance, known = weighted_masks(masks, weights, index, count)
         inside = torch.zeros_like(instance, dtype=torch.bool)
-        inside[index] = teacher.box_masks()
+        inside[index] = inside_of_samples
         return instance, known, inside
 
     def _cosine_sums(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from boxmask.ops.affinity import lab_at_stride
+from boxmask.ops.boxes import outside_boxes
 from boxmask.structures import Batch, LossSum, MaskSamples
 
 
@@ -27,6 +28,7 @@ class LossContext:
     progress: float
     appearance: Tensor | None = None
     _lab: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _outside: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def lab(self, stride: int) -> Tensor:
         """CIE-LAB colours of cells of `stride` pixels, found once for all losses.
@@ -37,6 +39,18 @@ class LossContext:
         if stride not in self._lab:
             self._lab[stride] = lab_at_stride(self.batch.images, stride)
         return self._lab[stride]
+
+    def outside(self, stride: int) -> Tensor:
+        """Cells of `stride` pixels outside all boxes, found once for all losses.
+
+        Returns:
+            (B, H / stride, W / stride) bool, see `outside_boxes`.
+        """
+        if stride not in self._outside:
+            height, width = self.batch.images.shape[-2:]
+            size = (height // stride, width // stride)
+            self._outside[stride] = outside_boxes(self.batch, size)
+        return self._outside[stride]
 
     def share_lab(self, other: "LossContext") -> None:
         """Takes over the colours that another context of the same pictures has found."""

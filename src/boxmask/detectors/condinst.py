@@ -97,6 +97,8 @@ class CondInst(Detector):
     Source: Conditional Convolutions for Instance Segmentation (ECCV 2020).
     """
 
+    steady = True
+
     def __init__(self, settings: CondInstSettings) -> None:
         super().__init__()
         self.settings = settings

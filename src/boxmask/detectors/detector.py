@@ -111,6 +111,8 @@ class Detector(nn.Module, ABC):
     """
 
     num_classes: int
+    steady: ClassVar[bool] = False
+    """Whether `mask_outputs` asks for the same work for all pictures of a size, and never waits."""
 
     @abstractmethod
     def forward(self, images: Tensor, valid: Tensor, frozen: PartialMaps | None = None) -> Any:

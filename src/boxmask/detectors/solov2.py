@@ -101,6 +101,8 @@ class SOLOv2(Detector):
     Source: SOLOv2: Dynamic and Fast Instance Segmentation (NeurIPS 2020).
     """
 
+    steady = True
+
     def __init__(self, settings: SOLOv2Settings) -> None:
         super().__init__()
         self.settings = settings

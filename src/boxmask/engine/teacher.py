@@ -29,15 +29,17 @@ class MovingAverage(nn.Module, Generic[Model]):
         self.model: Model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
+        self._same: list[tuple[Tensor, int]] = []  # both models' buffers and how often written to
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Moves every weight towards the model's; buffers are copied."""
+        """Moves every weight towards the model's; buffers are copied where they have changed."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         (mine, my_buffers), (theirs, buffers) = _tensors_of(self.model), _tensors_of(model)
         torch._foreach_lerp_(mine, theirs, 1 - decay)
-        if buffers:
+        if not _are(self._same, my_buffers + buffers):
             torch._foreach_copy_(my_buffers, buffers)
+            self._same = [(one, one._version) for one in my_buffers + buffers]
         self.updates += 1
 
     def get_extra_state(self) -> int:
@@ -55,6 +57,14 @@ class MovingAverage(nn.Module, Generic[Model]):
     def forward(self, *args: Tensor) -> object:
         """The averaged model's outputs."""
         return self.model(*args)
+
+
+def _are(known: list[tuple[Tensor, int]], tensors: list[Tensor]) -> bool:
+    """Whether these are the known tensors, and nothing has been written into them since."""
+    return len(known) == len(tensors) and all(
+        one is tensor and tensor._version == version
+        for (one, version), tensor in zip(known, tensors, strict=True)
+    )
 
 
 _PLACES: WeakKeyDictionary[nn.Module, list[Any]] = WeakKeyDictionary()

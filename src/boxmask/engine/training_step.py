@@ -1,12 +1,14 @@
 """One step of learning, top to bottom: read this first."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from boxmask.backbones.stages import PartialMaps
 from boxmask.box_supervision.objective import Objective
 from boxmask.box_supervision.weak_loss import LossContext
 from boxmask.detectors.detector import Detector, SampleAssignment
+from boxmask.engine.fixed_pass import FixedPass
 from boxmask.structures import Batch, MaskSamples
 
 
@@ -22,6 +24,7 @@ class TrainingStep(nn.Module):
         super().__init__()
         self.detector = detector
         self.objective = objective
+        self._fixed_pass = FixedPass()
 
     def forward(
         self, batch: Batch, progress: float, teacher: Detector | None = None
@@ -34,32 +37,24 @@ class TrainingStep(nn.Module):
             teacher: moving average of the detector, in evaluation mode.
         """
         batch = self.objective.augment(batch, progress)  # copy-paste, if a loss wants it
-        frozen = self.detector.frozen_outputs(batch.images, batch.valid)  # what never learns
-        outputs = self.detector(batch.images, batch.valid, frozen)  # features, raw predictions
+        asked = teacher if self.objective.needs_teacher(progress) else None
+        fixed = self._fixed_pass(self.detector, asked, batch.images, batch.valid)  # never learned
+        outputs = self.detector(batch.images, batch.valid, fixed.frozen)  # features, predictions
         assignment = self.detector.assign(outputs, batch.targets)  # from boxes, never masks
         student = self.detector.mask_samples(outputs, assignment)  # (K, h, w) logits
         losses = self.detector.detection_losses(outputs, assignment, batch.targets)
         context = LossContext(
             batch=batch,
             student=student,
-            teacher=self._ask(teacher, batch, assignment, frozen, progress),
+            teacher=None if asked is None else _masks(asked, fixed.teacher, assignment),
             progress=progress,
-            appearance=None if frozen is None else frozen.appearance,
+            appearance=None if fixed.frozen is None else fixed.frozen.appearance,
         )
         losses |= self.objective(context)
         return self.objective.reduce(losses, progress), context
 
-    @torch.no_grad()
-    def _ask(
-        self,
-        teacher: Detector | None,
-        batch: Batch,
-        assignment: SampleAssignment,
-        frozen: PartialMaps | None,
-        progress: float,
-    ) -> MaskSamples | None:
-        """The teacher's masks of the same samples, from its own features."""
-        if teacher is None or not self.objective.needs_teacher(progress):
-            return None
-        outputs = teacher.mask_outputs(batch.images, batch.valid, frozen)
-        return teacher.mask_samples(outputs, assignment)
+
+@torch.no_grad()
+def _masks(teacher: Detector, outputs: Any, assignment: SampleAssignment) -> MaskSamples:
+    """The teacher's masks of the same samples, from its own features."""
+    return teacher.mask_samples(outputs, assignment)

@@ -95,7 +95,7 @@ def scores_by_colors(
     if len(scores) == 0:
         return scores
     mask = scores.float() * (own & (scores > 0.5))
-    compare = fused_comparison if fused_kernels_run(lab.device) else plain_comparison
+    compare = fused_comparison if fused_kernels_run("colors", lab.device) else plain_comparison
     ratios, means = compare(mask, outside, lab, image_index, boxes)
     ratios = ratios.log().clamp(-CERTAIN, CERTAIN).unflatten(1, (ASKED, ASKED))
     compared = (means > LEAST_PART).all(dim=1)  # (N,) both kinds of cells are there

@@ -1,7 +1,11 @@
 """How far an object's colours are from those around its box."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
+
+from boxmask.waitless import send
 
 # Where an object and its surroundings are looked at, in shares of the sides of its box: first,
 # last, number.
@@ -29,9 +33,8 @@ def color_contrast(
     Returns:
         (N,) in units of LAB; infinite where nothing of the frame counts.
     """
-    across, along = (torch.linspace(*s, device=boxes.device) for s in (_MIDDLE, _AROUND))
-    middle = _at(boxes, *_grid(across), margin=0.0)  # (N, 49, 2) pixels
-    frame = _at(boxes, *_frame(along), margin=float(stride))  # (N, 52, 2)
+    middle = _at(boxes, middle_shares(boxes.device), margin=0.0)  # (N, 49, 2) pixels
+    frame = _at(boxes, frame_shares(boxes.device), margin=float(stride))  # (N, 52, 2)
     inner, _ = _cells(middle, stride, lab)
     (rows, columns), within = _cells(frame, stride, lab)
     picture = image_index[:, None]
@@ -42,21 +45,30 @@ def color_contrast(
     return distances.amin(dim=2).median(dim=1).values
 
 
-def _grid(steps: Tensor) -> tuple[Tensor, Tensor]:
-    """X and y of all crossings."""
+@lru_cache(maxsize=16)
+def middle_shares(device: torch.device) -> Tensor:
+    """(49, 2) x and y of the points of a box's middle, in shares of its sides; never change it."""
+    steps = torch.linspace(*_MIDDLE)
     y, x = torch.meshgrid(steps, steps, indexing="ij")
-    return x.flatten(), y.flatten()
+    return _sent(x.flatten(), y.flatten(), device)
 
 
-def _frame(steps: Tensor) -> tuple[Tensor, Tensor]:
-    """X and y along the four sides."""
+@lru_cache(maxsize=16)
+def frame_shares(device: torch.device) -> Tensor:
+    """(52, 2) x and y of the points around a box, in shares of its sides; never change it."""
+    steps = torch.linspace(*_AROUND)
     first, last = steps[:1].expand_as(steps), steps[-1:].expand_as(steps)
-    return torch.cat([steps, steps, first, last]), torch.cat([first, last, steps, steps])
+    x, y = torch.cat([steps, steps, first, last]), torch.cat([first, last, steps, steps])
+    return _sent(x, y, device)
 
 
-def _at(boxes: Tensor, x: Tensor, y: Tensor, *, margin: float) -> Tensor:
-    """Points at shares (P,) of the sides, those beyond a side `margin` farther: (N, P, 2)."""
-    shares = torch.stack([x, y], dim=-1)
+def _sent(x: Tensor, y: Tensor, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return send(torch.stack([x, y], dim=-1), device)
+
+
+def _at(boxes: Tensor, shares: Tensor, *, margin: float) -> Tensor:
+    """Points at shares (P, 2) of the sides, those beyond a side `margin` farther: (N, P, 2)."""
     beyond = (shares > 1).to(shares) - (shares < 0).to(shares)
     corner, opposite = boxes[:, None, :2], boxes[:, None, 2:]
     return corner + shares * (opposite - corner) + beyond * margin

@@ -106,7 +106,7 @@ def three_layers(rows: Tensor, layers: Sequence[Tensor], image_index: Tensor) ->
     """Logits (K, P) of objects sorted by image, from rows (B, D + 3, P)."""
     batch, num_rows, _ = rows.shape
     compiled = rows.dtype == torch.float32 and num_rows <= MOST_FEATURES + 3
-    if compiled and fused_kernels_run(rows.device):
+    if compiled and fused_kernels_run("masks", rows.device):
         from boxmask.ops import dynamic_mask_triton  # Triton is not everywhere
 
         images = torch.arange(batch + 1, device=rows.device)

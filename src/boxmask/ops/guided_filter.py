@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from boxmask.ops.fused import fused_kernels_run
+
 CELLS_TOGETHER = 2**20
 """Cells of whole maps that are filtered at the same time: bounds the memory of crowds."""
 
@@ -32,6 +34,8 @@ class ColorGuide:
         means: (B, 3, h, w) mean colour of the window around each cell.
         inverse: (B, 6, h, w) upper part of the inverse of the window's covariance.
         radius: cells from the middle of a window to its side.
+        together: (B, 11, h, w) valid, scale, means and inverse in one tensor, of which the others
+            are parts, where a kernel made them; else None.
     """
 
     colors: Tensor
@@ -40,6 +44,7 @@ class ColorGuide:
     means: Tensor
     inverse: Tensor
     radius: int
+    together: Tensor | None = None
 
     @property
     def maps(self) -> tuple[Tensor, ...]:
@@ -76,6 +81,22 @@ def color_guide(colors: Tensor, valid: Tensor, *, radius: int, smoothness: float
         raise ValueError(
             f"radius, smoothness: expected at least 1 and more than 0, got {radius}, {smoothness}"
         )
+    fused = colors.dtype == torch.float32 and fused_kernels_run("filters", colors.device)
+    form = fused_guide if fused else plain_guide
+    return form(colors, valid, radius, smoothness)
+
+
+def fused_guide(colors: Tensor, valid: Tensor, radius: int, smoothness: float) -> ColorGuide:
+    """`color_guide` in one kernel on a CUDA device."""
+    from boxmask.ops.guided_filter_triton import guide_maps  # Triton is not everywhere
+
+    maps = guide_maps(colors, valid, radius, smoothness)
+    parts = zip(("valid", "scale", "means", "inverse"), maps.split((1, 1, 3, 6), 1), strict=True)
+    return ColorGuide(colors=colors, **dict(parts), radius=radius, together=maps)
+
+
+def plain_guide(colors: Tensor, valid: Tensor, radius: int, smoothness: float) -> ColorGuide:
+    """`color_guide`, operator by operator."""
     # In double precision: where all colours are grey, the determinant is smaller than what single
     # precision rounds its products by.
     exact, weight = colors.double(), valid[:, None].double()
@@ -124,6 +145,17 @@ def guided_filter(maps: Tensor, image_index: Tensor, guide: ColorGuide) -> tuple
         )
 
         return guided_filter_cpu(maps, image_index, guide)
+    return filter_by(maps, image_index, guide)
+
+
+def filter_by(maps: Tensor, image_index: Tensor, guide: ColorGuide) -> tuple[Tensor, Tensor]:
+    """`guided_filter` with the kernels of the guide's maker, or operator by operator."""
+    if guide.together is not None and maps.dtype == torch.float32:
+        from boxmask.ops.guided_filter_triton import filtered_maps
+
+        given = maps, image_index, guide.colors, guide.together
+        found, errors = filtered_maps(*given, radius=guide.radius, no_border=NO_BORDER)
+        return found, _explained(*errors.unbind(dim=1))
     filtered, explained = torch.zeros_like(maps), maps.new_ones(len(maps))
     together = max(CELLS_TOGETHER // max(maps.shape[-2] * maps.shape[-1], 1), 1)
     for start in range(0, len(maps), together):
@@ -150,7 +182,12 @@ def _filtered(maps: Tensor, guide: ColorGuide) -> tuple[Tensor, Tensor]:
     kept, smoothed = (
         ((one - given[:, 0]).square() * at_border).sum(dim=(1, 2)) for one in (found, sums[:, 4])
     )
-    return found, 1 - kept / smoothed.clamp(min=LEAST_ERROR)
+    return found, _explained(kept, smoothed)
+
+
+def _explained(kept: Tensor, smoothed: Tensor) -> Tensor:
+    """Of both filters' squared errors at borders, with colours and without."""
+    return 1 - kept / smoothed.clamp(min=LEAST_ERROR)
 
 
 def _dot(first: Tensor, second: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def pairwise_sum(
     """
     if logits.device.type == "cpu":
         sums = listed_sum
-    elif fused_kernels_run(logits.device):
+    elif fused_kernels_run("pairs", logits.device):
         from boxmask.ops.pairwise_triton import fused_sum as sums  # Triton is not everywhere
     else:
         sums = dense_sum

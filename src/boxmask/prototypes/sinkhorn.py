@@ -59,6 +59,10 @@ def sinkhorn(
     check_same_length(similarity=similarity, valid=valid)
     if similarity.numel() == 0:
         return similarity.clone()
+    if tolerance <= 0 and similarity.dtype == torch.float32:
+        fused = _fused(similarity, marginals, valid, epsilon, max(max_iterations, 1))
+        if fused is not None:
+            return fused
     log_kernel = (similarity.double() / epsilon).masked_fill(~valid[..., None], -torch.inf)
     num_pixels = valid.sum(dim=1, keepdim=True).clamp(min=1)  # (G, 1)
     mass = marginals.double() * num_pixels  # (G, L)
@@ -81,6 +85,20 @@ def sinkhorn(
     return _shares(log_kernel, pixel_side, prototype_side).to(similarity.dtype)
 
 
+def _fused(
+    similarity: Tensor, marginals: Tensor, valid: Tensor, epsilon: float, iterations: int
+) -> Tensor | None:
+    """All of it in one kernel of a GPU; None where that cannot be."""
+    if not fused_kernels_run("shares", similarity.device):
+        return None
+    from boxmask.ops.sinkhorn_triton import fits, solved  # Triton is not everywhere
+
+    if not fits(similarity):
+        return None
+    numbers = {"epsilon": epsilon, "iterations": iterations}
+    return solved(similarity, marginals, valid, **numbers, every=CHECK_EVERY, least=TINY)
+
+
 def _shares(log_kernel: Tensor, pixel_side: Tensor, prototype_side: Tensor) -> Tensor:
     """(G, N, L) from its logarithm and those of the factors of rows and columns."""
     return (log_kernel + pixel_side[..., None] + prototype_side[:, None]).exp()
@@ -101,11 +119,6 @@ def _scaled(shares: Tensor, mass: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         factors = _scaled_arrays(shares.numpy(), mass.numpy(), steps)
         of_pixel, of_prototype = map(torch.from_numpy, factors)
         return of_pixel, of_prototype
-    if fused_kernels_run(shares.device):
-        from boxmask.ops.sinkhorn_triton import fits, scaled  # Triton is not everywhere
-
-        if fits(shares):
-            return scaled(shares, mass, steps, TINY)
     return _scaled_arrays(shares, mass, steps)
 
 

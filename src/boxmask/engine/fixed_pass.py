@@ -1,0 +1,190 @@
+"""What a step reads and no gradient goes through: maps of frozen layers, and the teacher's outputs.
+
+A light model's pass is hundreds of operators, and the host takes longer to ask for them than a GPU
+to do them. So where pictures of one size come again the pass is recorded, as a CUDA graph, and then
+asked for as a whole.
+"""
+
+import warnings
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from boxmask.backbones.stages import PartialMaps
+from boxmask.detectors.detector import Detector
+from boxmask.remarks import Remark
+
+LARGEST_SHARE = 1 / 16  # of a GPU's memory that recordings keep to themselves
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedOutputs:
+    """What no gradient goes through.
+
+    Attributes:
+        frozen: what those first layers that never learn make of the pictures, or None.
+        teacher: outputs of the moving average, see `Detector.mask_outputs`, or None.
+    """
+
+    frozen: PartialMaps | None
+    teacher: Any
+
+
+@torch.no_grad()
+def fixed_outputs(
+    detector: Detector, teacher: Detector | None, images: Tensor, valid: Tensor
+) -> FixedOutputs:
+    """Finds them, operator by operator.
+
+    Args:
+        detector: the model that learns.
+        teacher: its moving average; None where nobody asks for it.
+        images: (B, 3, H, W) in 0..1.
+        valid: (B, H, W) bool, marks no padding.
+    """
+    frozen = detector.frozen_outputs(images, valid)
+    asked = None if teacher is None else teacher.mask_outputs(images, valid, frozen)
+    return FixedOutputs(frozen=frozen, teacher=asked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """Work that can be asked for as a whole.
+
+    Attributes:
+        outputs: the same tensors each time; without sense until `replay` was called.
+        replay: asks for it.
+        num_bytes: memory of the device that the outputs keep.
+    """
+
+    outputs: FixedOutputs
+    replay: Callable[[], None]
+    num_bytes: int
+
+
+def record_graph(work: Callable[[], FixedOutputs]) -> Recorded:
+    """Records work as a CUDA graph, all in one pool of memory."""
+    now, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+    aside.wait_stream(now)
+    with torch.cuda.stream(aside):
+        work()  # what is set up at the first use is there
+    now.wait_stream(aside)
+    before = torch.cuda.memory_allocated()
+    graph = torch.cuda.CUDAGraph()
+    # Other threads, which copy pictures, may do what a recording may not.
+    with torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
+        outputs = work()
+    num_bytes = torch.cuda.memory_allocated() - before
+    return Recorded(outputs=outputs, replay=graph.replay, num_bytes=num_bytes)
+
+
+class FixedPass:
+    """`fixed_outputs`, which on a GPU are recorded when pictures of a size come a second time.
+
+    What it returns is overwritten by the next call: a step is to be over by then, with its backward
+    pass. Weights may move, but only in place. Nothing is recorded for detectors that are not
+    `steady`, that are compiled, without a gradient (there is no step then), or when recordings have
+    taken `LARGEST_SHARE` of the memory; where a recording fails, all goes on without.
+
+    Args:
+        record: how work is recorded; None for CUDA graphs, on a GPU alone.
+    """
+
+    def __init__(self, record: Callable[[Callable[[], FixedOutputs]], Recorded] | None = None):
+        self._record = record
+        self._seen: set[Hashable] = set()
+        self._recordings: dict[Hashable, _Recording] = {}
+        self._closed = False
+
+    def __call__(
+        self, detector: Detector, teacher: Detector | None, images: Tensor, valid: Tensor
+    ) -> FixedOutputs:
+        """See `fixed_outputs`."""
+        if teacher is None or not self._worth(teacher, images):
+            return fixed_outputs(detector, teacher, images, valid)
+        key = _key(detector, teacher, images)
+        found = self._recordings.get(key)
+        if found is None and key in self._seen and not self._closed:
+            found = self._recorded(detector, teacher, images, valid)
+            if found is not None:
+                self._recordings[key] = found
+        self._seen.add(key)
+        if found is None:
+            return fixed_outputs(detector, teacher, images, valid)
+        return found.of(images, valid)
+
+    def _worth(self, teacher: Detector, images: Tensor) -> bool:
+        on_gpu = images.device.type == "cuda" and torch.cuda.is_available()
+        return teacher.steady and torch.is_grad_enabled() and (on_gpu or self._record is not None)
+
+    def _recorded(
+        self, detector: Detector, teacher: Detector, images: Tensor, valid: Tensor
+    ) -> "_Recording | None":
+        """A recording for pictures of this size; None where it cannot be made."""
+        if any(m._compiled_call_impl is not None for m in teacher.modules()):
+            self._closed = True
+            return None
+        images, valid = images.clone(), valid.clone()
+        dtype = _precision(images)
+        enabled, kind = dtype is not None, images.device.type
+
+        def work() -> FixedOutputs:
+            # Rounded weights must be found each time: they move.
+            with torch.autocast(kind, dtype, enabled=enabled, cache_enabled=False):
+                return fixed_outputs(detector, teacher, images, valid)
+
+        try:
+            recorded = (self._record or record_graph)(work)
+        except RuntimeError as problem:
+            self._closed = True
+            reason = f"{type(problem).__name__}: {problem}".splitlines()[0]
+            warnings.warn(f"the teacher's pass is not recorded: {reason}", Remark, stacklevel=2)
+            return None
+        made = _Recording(images=images, valid=valid, recorded=recorded)
+        taken = sum(one.num_bytes for one in (*self._recordings.values(), made))
+        if images.device.type == "cuda":
+            total = torch.cuda.get_device_properties(images.device).total_memory
+            self._closed = taken > LARGEST_SHARE * total
+        return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recording:
+    images: Tensor  # copies, which the recorded work reads
+    valid: Tensor
+    recorded: Recorded
+
+    @property
+    def num_bytes(self) -> int:
+        return self.recorded.num_bytes + self.images.nbytes + self.valid.nbytes
+
+    def of(self, images: Tensor, valid: Tensor) -> FixedOutputs:
+        self.images.copy_(images)
+        self.valid.copy_(valid)
+        self.recorded.replay()
+        return self.recorded.outputs
+
+
+def _key(detector: Detector, teacher: Detector, images: Tensor) -> Hashable:
+    """What a recording holds for: sizes, precision, and where the weights are."""
+    places = tuple(next(model.parameters()).data_ptr() for model in (detector, teacher))
+    return images.shape, images.stride(), images.dtype, _precision(images), places
+
+
+def _precision(images: Tensor) -> torch.dtype | None:
+    """What products are rounded to on the device of the images; None where they are not."""
+    kind = images.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+
+_POOLS: list[Any] = []
+
+
+def _pool() -> Any:
+    """One for all recordings: they are never at work together."""
+    if not _POOLS:
+        _POOLS.append(torch.cuda.graph_pool_handle())
+    return _POOLS[0]

@@ -1,0 +1,107 @@
+"""Which neighbours must get the same label: by colours, where an object hides by textures too.
+
+On a CUDA device Triton's kernels do it (`ops/ties_triton.py`), elsewhere the plain forms below.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from boxmask.ops.affinity import (
+    color_similarity,
+    neighbor_distances,
+    neighbor_valid,
+    neighbors,
+    standardized,
+)
+from boxmask.ops.boxes import cells_in_boxes
+from boxmask.ops.contrast import color_contrast
+from boxmask.ops.fused import fused_kernels_run
+from boxmask.waitless import numbered
+
+
+def tied_neighbors(
+    lab: Tensor,
+    valid: Tensor,
+    textures: tuple[Tensor, Tensor] | None = None,
+    *,
+    dilation: int,
+    least_similarity: float,
+    reaches: tuple[float, float] = (1.0, 1.0),
+) -> Tensor:
+    """Which neighbours are alike enough.
+
+    Args:
+        lab: (B, 3, h, w) float32 CIE-LAB colours.
+        valid: (B, h, w) bool, cells that count; a pair with an end that does not is not alike.
+        textures: features (B, C, h, w), and cells (B, h, w) bool of objects that hide in colour:
+            pairs with an end in one of these ask both, colours and features. None: colours alone.
+        dilation: cells from a cell to its neighbours.
+        least_similarity: of colours, in 0..1, see `color_similarity`.
+        reaches: of the distances of colours, in LAB units, and of standardized features; where
+            both are asked, the distances, each in its reach, must sum to less than 1.
+
+    Returns:
+        (B, 8, h, w) bool, neighbours in the order of `NEIGHBORS`.
+    """
+    form = plain_ties
+    if fused_kernels_run("ties", lab.device):
+        from boxmask.ops import ties_triton
+
+        form = ties_triton.tied_neighbors
+    return form(
+        lab,
+        valid,
+        textures,
+        dilation=dilation,
+        least_similarity=least_similarity,
+        reaches=reaches,
+    )
+
+
+def plain_ties(
+    lab: Tensor,
+    valid: Tensor,
+    textures: tuple[Tensor, Tensor] | None,
+    *,
+    dilation: int,
+    least_similarity: float,
+    reaches: tuple[float, float],
+) -> Tensor:
+    """`tied_neighbors`, operator by operator."""
+    alike = color_similarity(lab, valid, dilation) >= least_similarity
+    if textures is None:
+        return alike
+    features, hidden = textures
+    distance = neighbor_distances(lab, dilation) / reaches[0]
+    distance += neighbor_distances(standardized(features.float(), valid), dilation) / reaches[1]
+    near = (distance < 1) & neighbor_valid(valid, dilation)
+    one_end = hidden[:, None] | neighbors(hidden, dilation)
+    return torch.where(one_end, near, alike)
+
+
+def hidden_cells(
+    lab: Tensor, outside: Tensor, boxes: Sequence[Tensor], stride: int, hidden_below: float
+) -> Tensor:
+    """Cells in boxes of objects that hide in colour.
+
+    Args:
+        lab: (B, 3, h, w) float32 CIE-LAB colours.
+        outside: (B, h, w) bool, cells outside all boxes.
+        boxes: (N_i, 4) x1, y1, x2, y2 in pixels, one tensor for each of the B images.
+        stride: side of a cell in pixels.
+        hidden_below: contrast of colours, see `color_contrast`, up to which an object hides.
+
+    Returns:
+        (B, h, w) bool.
+    """
+    counts = [len(one) for one in boxes]
+    every, image_index = torch.cat(list(boxes)), numbered(counts, lab.device)
+    if len(every) and fused_kernels_run("ties", lab.device):
+        from boxmask.ops import ties_triton
+
+        return ties_triton.hidden_cells(lab, outside, every, image_index, stride, hidden_below)
+    contrast = color_contrast(lab, outside, every, image_index, stride)
+    hiding = every * (contrast <= hidden_below)[:, None]  # other boxes shrink to a point
+    return cells_in_boxes(hiding.split(counts), stride, (lab.shape[-2], lab.shape[-1]))
