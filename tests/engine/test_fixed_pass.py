@@ -97,7 +97,7 @@ def test_pictures_of_a_size_are_recorded_the_second_time(models):
 
 
 def test_weights_that_moved_count(models):
-    detector, teacher = models
+    teacher = models[1]
     fixed_pass = FixedPass(Tape())
     for seed in range(2):
         fixed_pass(*models, *pictures(seed))
@@ -111,7 +111,7 @@ def test_weights_that_moved_count(models):
 
 
 def test_another_precision_and_another_teacher_are_recorded_anew(models):
-    detector, teacher = models
+    detector = models[0]
     tape = Tape()
     fixed_pass = FixedPass(tape)
     for seed in range(2):
@@ -153,9 +153,7 @@ def test_a_recording_that_fails_is_told_of_once(models):
 
     fixed_pass = FixedPass(fail)
     fixed_pass(*models, *pictures(0))
-    with pytest.warns(
-        match="not recorded: RuntimeError: operation not permitted when stream is ca"
-    ):
+    with pytest.warns(match="not recorded: RuntimeError: operation not permitted"):
         found = fixed_pass(*models, *pictures(0))
     assert_equal(found, fixed_outputs(*models, *pictures(0)))
     fixed_pass(*models, *pictures(0))

@@ -45,8 +45,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from boxmask.ops import certain_masks_triton as masks, guided_filter_triton as borders
-from boxmask.ops import color_model_triton as colors, dynamic_mask_triton as head, ties_triton as ties
+from boxmask.ops import color_model_triton as colors, dynamic_mask_triton as head
 from boxmask.ops import pairwise_triton as pairwise, sinkhorn_triton as sinkhorn
+from boxmask.ops import ties_triton as ties
 
 def compiled(kernel, constants, options, **kinds):
     names = kernel.arg_names

@@ -65,6 +65,9 @@ class Recorded:
     num_bytes: int
 
 
+Recorder = Callable[[Callable[[], FixedOutputs]], Recorded]
+
+
 def record_graph(work: Callable[[], FixedOutputs]) -> Recorded:
     """Records work as a CUDA graph, all in one pool of memory."""
     now, aside = torch.cuda.current_stream(), torch.cuda.Stream()
@@ -93,7 +96,7 @@ class FixedPass:
         record: how work is recorded; None for CUDA graphs, on a GPU alone.
     """
 
-    def __init__(self, record: Callable[[Callable[[], FixedOutputs]], Recorded] | None = None):
+    def __init__(self, record: Recorder | None = None) -> None:
         self._record = record
         self._seen: set[Hashable] = set()
         self._recordings: dict[Hashable, _Recording] = {}

@@ -88,11 +88,11 @@ def _distance(
     per_cell = 1.0 / tl.maximum(number, 1.0)
     both, whole = tl.sum(overlap, axis=0), tl.sum(size, axis=0) + SMALL
     share = 2.0 / whole  # pyrefly: ignore
-    dice = tl.where(number > 0, 1.0 - share * both, 0.0)
+    dice = tl.where(number > 0, 1.0 - share * both, 0.0)  # pyrefly: ignore
     tl.store(found + sample, tl.sum(entropy, axis=0) * per_cell + dice)
     tl.store(kept + sample * 3, per_cell)
     tl.store(kept + sample * 3 + 1, share)
-    tl.store(kept + sample * 3 + 2, share * share * both)
+    tl.store(kept + sample * 3 + 2, share * share * both)  # pyrefly: ignore
 
 
 @triton.jit(do_not_specialize=("cells", "blocks"))

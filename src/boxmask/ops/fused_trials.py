@@ -57,10 +57,8 @@ def difference_of_shares(device: torch.device) -> float:
     valid = torch.ones(2, 37, dtype=torch.bool, device=device)
     numbers = {"epsilon": 0.1, "iterations": 4, "every": 3, "least": 1e-100}
     found = solved(similarity, marginals, valid, **numbers)
-    kernel, by_row = (
-        (similarity.double() / 0.1).exp(),
-        torch.ones_like(similarity[..., :1]).double(),
-    )
+    kernel = (similarity.double() / 0.1).exp()
+    by_row = torch.ones_like(kernel[..., :1])
     for _ in range(4):
         by_column = 37 * 0.2 / (kernel.mT @ by_row)
         by_row = 1 / (kernel @ by_column)
