@@ -101,7 +101,7 @@ def test_sim_pastes_and_moves_its_prototypes(finished):
     assert len(remembered["pictures"]) == 3
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_killed_and_resumed_equals_uninterrupted(shapes, finished, tmp_path, workers):
     out = tmp_path / "run"
     process = multiprocessing.get_context("spawn").Process(

@@ -204,7 +204,7 @@ class TinyRuns(FakeSteps):
         return run
 
 
-@pytest.mark.parametrize("num_val", [1, 4])
+@pytest.mark.parametrize("num_val", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_pictures_show_the_hard_ends(tmp_path, num_val):
     settings = small(tmp_path, seeds=(0,), num_val=num_val, variants=("sim", "boxinst"))
     said = []

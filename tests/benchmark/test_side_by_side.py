@@ -73,8 +73,11 @@ ON_THE_WAY = """
 @pytest.mark.skipif(os.name != "posix", reason="signals of terminals are sent otherwise")
 @pytest.mark.parametrize(
     ("code", "sent"),
-    [(IN_RUNS, signal.SIGINT), (ON_THE_WAY, signal.SIGINT), (IN_RUNS, signal.SIGKILL)],
-    ids=["Ctrl+C in runs", "Ctrl+C before them", "the first process is killed"],
+    [
+        pytest.param(IN_RUNS, signal.SIGINT, id="Ctrl+C in runs", marks=pytest.mark.slow),
+        pytest.param(ON_THE_WAY, signal.SIGINT, id="Ctrl+C before them"),
+        pytest.param(IN_RUNS, signal.SIGKILL, id="the first process is killed"),
+    ],
 )
 def test_no_process_is_left(tmp_path, code, sent):
     script = tmp_path / "script.py"

@@ -108,7 +108,7 @@ def test_rates_are_those_of_a_machine():
     assert rates.flops_per_second > 1e8
 
 
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("bf16", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_steps_of_both_methods_are_timed(bf16):
     case = StepCase(batch=2, size=(64, 64), num_objects=2, bf16=bf16)
     steps = time_steps(case, 1, CPU)

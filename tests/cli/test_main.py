@@ -160,12 +160,17 @@ def test_an_interrupted_run_says_how_to_go_on(monkeypatch, tmp_path, capsys):
     assert f"boxmask train --resume {tmp_path}" in err
 
 
+def _heed_interrupts():
+    """A shell has those of its background jobs ignored, and tests may run in one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def boxmask_process(words, *, until, folder):
     """A `boxmask` in a process group of its own that has printed a line."""
     process = subprocess.Popen(
         [sys.executable, "-m", "boxmask", *map(str, words)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        cwd=folder,
+        cwd=folder, preexec_fn=_heed_interrupts,  # noqa: PLW1509 - one call, no lock
     )  # fmt: skip
     for line in process.stdout:
         if line.startswith(until):
@@ -183,9 +188,12 @@ def alive_in_group(group):
 @pytest.mark.skipif(os.name == "nt" or shutil.which("ps") is None, reason="needs signals and ps")
 @pytest.mark.parametrize(
     ("send", "number", "code"),
-    [(os.killpg, signal.SIGTERM, 143), (os.kill, signal.SIGTERM, 143),
-     (os.killpg, signal.SIGINT, 130)],
-)  # fmt: skip
+    [
+        (os.killpg, signal.SIGTERM, 143),
+        pytest.param(os.kill, signal.SIGTERM, 143, marks=pytest.mark.slow),
+        (os.killpg, signal.SIGINT, 130),
+    ],
+)
 def test_a_real_run_stops_when_it_is_told_to(shapes, tmp_path, send, number, code):
     words = ["train", shapes, "--epochs", 500, "--image-size", 64, "--no-pretrained",
              "--method", "boxinst", "--workers", 2, "--out", "my run"]  # fmt: skip

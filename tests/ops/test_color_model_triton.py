@@ -10,7 +10,7 @@ pytest.importorskip("triton")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def scene(seed, count=4, size=(29, 37)):
+def scene(seed, count=3, size=(29, 37)):
     """Objects (N, h, w), cells outside (B, h, w), colours, pictures, boxes that reach out."""
     random = torch.Generator().manual_seed(seed)
     middles = torch.rand(count, 2, generator=random) * torch.tensor([size[1], size[0]])
@@ -27,7 +27,7 @@ def on_device(given):
     return tuple(one.to(DEVICE) for one in given)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_equals_the_plain_form(seed):
     """That of a CPU, which subtracts places and colours; a GPU's multiplies them out."""
     given = scene(seed)
