@@ -7,6 +7,7 @@ import torch.distributed as dist
 from boxmask.api.train import train
 from boxmask.data.synthetic import SyntheticSettings, write_synthetic
 from boxmask.engine.module import OTHER_PROCESSES
+from boxmask.errors import UserError
 
 OPTIONS = {
     "image_size": 64, "workers": 0, "pretrained": False, "epochs": 4, "batch": 4, "devices": 2,
@@ -51,3 +52,15 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
     first, second = checkpoint_of(tmp_path / "whole"), checkpoint_of(tmp_path / "parts")
     for key in ("state_dict", OTHER_PROCESSES):
         torch.testing.assert_close(first[key], second[key], rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="needs gloo")
+def test_a_mistake_that_ends_a_process_is_told_as_one(tmp_path):
+    settings = SyntheticSettings(num_train=8, num_val=2, image_size=(48, 64), num_shapes=(2, 3))
+    shapes = write_synthetic(tmp_path / "shapes", settings)
+    (picture,) = [one for one in (shapes / "images").rglob("*") if one.stem.endswith("3")][:1]
+    picture.write_bytes(picture.read_bytes()[:900])  # what a disk may do
+    with pytest.raises(UserError) as caught:
+        train(shapes, say=silent, out=tmp_path / "run", **OPTIONS)
+    assert picture.name in caught.value.where

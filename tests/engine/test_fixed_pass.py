@@ -9,6 +9,7 @@ from boxmask.box_supervision.objective import Objective, Term
 from boxmask.box_supervision.weak_loss import WeakLoss
 from boxmask.detectors.condinst import CondInstSettings
 from boxmask.detectors.fcos import FCOSSettings
+from boxmask.engine import fixed_pass as module
 from boxmask.engine.fixed_pass import FixedPass, Recorded, fixed_outputs
 from boxmask.engine.teacher import MovingAverage
 from boxmask.engine.training_step import TrainingStep
@@ -145,6 +146,18 @@ def test_what_is_not_recorded(models):
     for _ in range(3):
         fixed_pass(*models, *pictures(0))
     assert tape.recorded == 0
+
+
+def test_recordings_take_a_share_of_the_memory_and_no_more(models, monkeypatch):
+    monkeypatch.setattr(module, "_memory_of", lambda device: 300_000 / module.LARGEST_SHARE)
+    tape = Tape(num_bytes=100_000)
+    fixed_pass = FixedPass(tape)
+    for size in ((64, 96), (96, 64), (32, 96)):  # pictures of 160, 160 and 80 kB
+        for seed in range(3):
+            found = fixed_pass(*models, *pictures(seed, size))
+            assert_equal(found, fixed_outputs(*models, *pictures(seed, size)))
+    assert tape.recorded == 2  # and the second is dropped
+    assert len(fixed_pass._recordings) == 1
 
 
 def test_a_recording_that_fails_is_told_of_once(models):

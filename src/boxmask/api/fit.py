@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from torch._dynamo.exc import BackendCompilerFailed
 
 from boxmask.api.busy_cores import busy_cores_warning
+from boxmask.api.fit_errors import FitErrors, errors_in_words
 from boxmask.api.options import TrainOptions
 from boxmask.api.plan import RunPlan
 from boxmask.api.progress import progress_callbacks, quiet_lightning
@@ -23,7 +23,6 @@ from boxmask.engine.data_module import TrainingData, TrainingDataModule
 from boxmask.engine.module import ModuleSettings, TrainingModule
 from boxmask.engine.recorder import RecorderSettings, RunRecorder
 from boxmask.engine.run_folder import RunFolder
-from boxmask.errors import UserError
 from boxmask.evaluation.mask_quality import collapse_warning
 from boxmask.evaluation.pseudo_pictures import PseudoPictures
 from boxmask.evaluation.run_pictures import RunPictures
@@ -71,7 +70,8 @@ def fit(run: Run, module: TrainingModule) -> None:
     """Trains, from the run's checkpoint where it has one.
 
     Raises:
-        UserError: If the device's memory is too small, or parts cannot be compiled.
+        UserError: If something that was given cannot be used, the device's memory is too small, or
+            parts cannot be compiled; also where that ends one of several processes.
     """
     recipe, plan, options = run.recipe, run.plan, run.options
     if options.compile and not module.step.detector.map_parts:
@@ -80,27 +80,14 @@ def fit(run: Run, module: TrainingModule) -> None:
     if options.devices == 1:  # else the other processes of this run are at work as well
         for line in busy_cores_warning(trainer.strategy.root_device):
             run.say(line)
-    try:
-        with _settings_of_the_process(), _processes_of(trainer):
-            trainer.fit(
-                module,
-                datamodule=TrainingDataModule(_training_data(run)),
-                ckpt_path=run.folder.last if run.folder.last.is_file() else None,
-                weights_only=False,
-            )
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"the device's memory is too small for {plan.part} pictures of "
-            f"{recipe.augmentation.image_size} pixels at a time",
-            where=str(error).splitlines()[0],
-            fix="split the batch with --accumulate 2 (or more), or lower --image-size",
-        ) from error
-    except BackendCompilerFailed as error:
-        raise UserError(
-            "backbone and heads could not be compiled",
-            where=str(error).splitlines()[0],
-            fix="install a C++ compiler such as g++, or leave out --compile",
-        ) from error
+    errors = FitErrors(part=plan.part, image_size=recipe.augmentation.image_size)
+    with errors_in_words(trainer, errors), _settings_of_the_process(), _processes_of(trainer):
+        trainer.fit(
+            module,
+            datamodule=TrainingDataModule(_training_data(run)),
+            ckpt_path=run.folder.last if run.folder.last.is_file() else None,
+            weights_only=False,
+        )
 
 
 def _trainer(run: Run) -> pl.Trainer:

@@ -5,6 +5,7 @@ to do them. So where pictures of one size come again the pass is recorded, as a 
 asked for as a whole.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from boxmask.backbones.stages import PartialMaps
 from boxmask.detectors.detector import Detector
 from boxmask.remarks import Remark
 
-LARGEST_SHARE = 1 / 16  # of a GPU's memory that recordings keep to themselves
+LARGEST_SHARE = 0.1  # of a GPU's memory that recordings keep to themselves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class Recorded:
     Attributes:
         outputs: the same tensors each time; without sense until `replay` was called.
         replay: asks for it.
-        num_bytes: memory of the device that the outputs keep.
+        num_bytes: memory of the device that it keeps to itself, beside that of earlier ones.
     """
 
     outputs: FixedOutputs
@@ -75,12 +76,13 @@ def record_graph(work: Callable[[], FixedOutputs]) -> Recorded:
     with torch.cuda.stream(aside):
         work()  # what is set up at the first use is there
     now.wait_stream(aside)
-    before = torch.cuda.memory_allocated()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
     graph = torch.cuda.CUDAGraph()
     # Other threads, which copy pictures, may do what a recording may not.
     with torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
         outputs = work()
-    num_bytes = torch.cuda.memory_allocated() - before
+    num_bytes = torch.cuda.memory_reserved() - before
     return Recorded(outputs=outputs, replay=graph.replay, num_bytes=num_bytes)
 
 
@@ -89,8 +91,8 @@ class FixedPass:
 
     What it returns is overwritten by the next call: a step is to be over by then, with its backward
     pass. Weights may move, but only in place. Nothing is recorded for detectors that are not
-    `steady`, that are compiled, without a gradient (there is no step then), or when recordings have
-    taken `LARGEST_SHARE` of the memory; where a recording fails, all goes on without.
+    `steady`, that are compiled, without a gradient (there is no step then), or beyond
+    `LARGEST_SHARE` of the memory; where a recording fails, all goes on without.
 
     Args:
         record: how work is recorded; None for CUDA graphs, on a GPU alone.
@@ -148,10 +150,8 @@ class FixedPass:
             return None
         made = _Recording(images=images, valid=valid, recorded=recorded)
         taken = sum(one.num_bytes for one in (*self._recordings.values(), made))
-        if images.device.type == "cuda":
-            total = torch.cuda.get_device_properties(images.device).total_memory
-            self._closed = taken > LARGEST_SHARE * total
-        return made
+        self._closed = taken > LARGEST_SHARE * _memory_of(images.device)
+        return None if self._closed else made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +181,13 @@ def _precision(images: Tensor) -> torch.dtype | None:
     """What products are rounded to on the device of the images; None where they are not."""
     kind = images.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+
+def _memory_of(device: torch.device) -> float:
+    """Bytes in all; without end where nobody counts."""
+    if device.type != "cuda":
+        return math.inf
+    return torch.cuda.get_device_properties(device).total_memory
 
 
 _POOLS: list[Any] = []
