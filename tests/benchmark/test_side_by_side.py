@@ -76,7 +76,9 @@ ON_THE_WAY = """
     [
         pytest.param(IN_RUNS, signal.SIGINT, id="Ctrl+C in runs", marks=pytest.mark.slow),
         pytest.param(ON_THE_WAY, signal.SIGINT, id="Ctrl+C before them"),
-        pytest.param(IN_RUNS, signal.SIGKILL, id="the first process is killed"),
+        pytest.param(
+            IN_RUNS, signal.SIGKILL, id="the first process is killed", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_no_process_is_left(tmp_path, code, sent):
