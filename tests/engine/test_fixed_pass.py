@@ -1,5 +1,4 @@
 import copy
-from dataclasses import fields, is_dataclass
 
 import pytest
 import torch
@@ -10,21 +9,10 @@ from boxmask.box_supervision.weak_loss import WeakLoss
 from boxmask.detectors.condinst import CondInstSettings
 from boxmask.detectors.fcos import FCOSSettings
 from boxmask.engine import fixed_pass as module
-from boxmask.engine.fixed_pass import FixedPass, Recorded, fixed_outputs
+from boxmask.engine.fixed_pass import FixedPass, Recorded, fixed_outputs, tensors_of
 from boxmask.engine.teacher import MovingAverage
 from boxmask.engine.training_step import TrainingStep
 from boxmask.structures import LossSum
-
-
-def tensors_of(outputs):
-    """All tensors in data classes, lists and tuples."""
-    if isinstance(outputs, torch.Tensor):
-        return [outputs]
-    if is_dataclass(outputs):
-        parts = [getattr(outputs, one.name) for one in fields(outputs)]
-    else:
-        parts = outputs if isinstance(outputs, list | tuple) else []
-    return [tensor for part in parts for tensor in tensors_of(part)]
 
 
 class Tape:
@@ -149,15 +137,32 @@ def test_what_is_not_recorded(models):
 
 
 def test_recordings_take_a_share_of_the_memory_and_no_more(models, monkeypatch):
-    monkeypatch.setattr(module, "_memory_of", lambda device: 300_000 / module.LARGEST_SHARE)
+    monkeypatch.setattr(module, "_memory_of", lambda device: (300_000 / module.LARGEST_SHARE, 0))
     tape = Tape(num_bytes=100_000)
     fixed_pass = FixedPass(tape)
     for size in ((64, 96), (96, 64), (32, 96)):  # pictures of 160, 160 and 80 kB
         for seed in range(3):
             found = fixed_pass(*models, *pictures(seed, size))
             assert_equal(found, fixed_outputs(*models, *pictures(seed, size)))
-    assert tape.recorded == 2  # and the second is dropped
-    assert len(fixed_pass._recordings) == 1
+    assert tape.recorded == 2
+    monkeypatch.setattr(module, "_memory_of", lambda device: (1e9, 0.8e9))  # a run that fills it
+    fixed_pass = FixedPass(tape)
+    for seed in range(3):
+        fixed_pass(*models, *pictures(seed))
+    assert tape.recorded == 2
+
+
+def test_a_backward_pass_that_comes_too_late_says_so(models):
+    detector, teacher = models
+    fixed_pass = FixedPass(Tape())
+    for seed in range(2):
+        images, valid = pictures(seed)
+        fixed = fixed_pass(detector, teacher, images, valid)
+    outputs = detector(images, valid, fixed.frozen)
+    for seed in range(2):  # the second is recorded, and may lie where the first is
+        fixed_pass(detector, teacher, *pictures(seed, (96, 64)))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        outputs.features.sum().backward()
 
 
 def test_a_recording_that_fails_is_told_of_once(models):
@@ -226,6 +231,26 @@ def test_graphs_equal_the_operators_on_a_gpu(detector, make_batch, rounded):
     spread = (again - found).abs().max()  # sums of a GPU change their order
     limit = 2e-2 if rounded else 1e-4
     assert (found - plain).abs().max() <= max(limit, 3 * float(spread))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rounded", [False, True])
+def test_weights_that_moved_count_on_a_gpu(detector, rounded):
+    detector = copy.deepcopy(detector).cuda()
+    teacher = MovingAverage(detector, 0).model
+    fixed_pass = FixedPass()
+    given = [one.cuda() for one in pictures(0)]
+    with torch.autocast("cuda", torch.bfloat16, enabled=rounded):
+        for _ in range(3):
+            before = fixed_pass(detector, teacher, *given).teacher.features.clone()
+        with torch.no_grad():
+            for parameter in teacher.parameters():
+                parameter.mul_(1.5)
+        after = fixed_pass(detector, teacher, *given).teacher.features
+        expected = fixed_outputs(detector, teacher, *given).teacher.features
+    assert len(fixed_pass._recordings) == 1
+    apart = (after - expected).abs().max()
+    assert apart < 0.05 * (before - expected).abs().max()
 
 
 @pytest.mark.gpu

@@ -62,6 +62,19 @@ def test_buffers_follow_each_change():
     assert average.model.seen.item() == 9
 
 
+def test_statistics_of_norms_in_training_follow():
+    """Whether or not they count what they have seen."""
+    model = nn.Sequential(nn.BatchNorm2d(2)).train()
+    average = MovingAverage(model, 0.9)
+    model[0].num_batches_tracked = None
+    average.model[0].num_batches_tracked = None
+    for _ in range(3):
+        model(torch.randn(4, 2, 3, 3) + 5)
+        average.update(model)
+        assert torch.equal(average.model[0].running_mean, model[0].running_mean)
+    assert average.model[0].running_mean.min() > 0.5
+
+
 def test_buffers_that_stay_are_not_copied_again(monkeypatch):
     copies = []
     copy = torch._foreach_copy_

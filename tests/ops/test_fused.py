@@ -35,6 +35,18 @@ def test_a_wrong_kernel_is_not_used(monkeypatch):
         assert not fused._tried("pairs", DEVICE)
 
 
+def test_ties_of_other_neighbours_are_not_used(monkeypatch):
+    """As many as there should be, elsewhere."""
+    from boxmask.ops import ties_triton
+
+    right = ties_triton.tied_neighbors
+    monkeypatch.setattr(
+        ties_triton, "tied_neighbors", lambda *given, **more: right(*given, **more).flip(1)
+    )
+    with pytest.warns(UserWarning, match="kernels of ties on .*: results differ by"):
+        assert not fused._tried("ties", DEVICE)
+
+
 @pytest.mark.parametrize("which", ["loss", "gradient"])
 def test_a_nan_is_no_agreement(monkeypatch, which):
     import boxmask.ops.pairwise_triton as kernels

@@ -7,6 +7,8 @@ from boxmask.ops import guided_filter as module
 from boxmask.ops.guided_filter import color_guide, guided_filter, plain_guide
 
 pytest.importorskip("triton")
+from boxmask.ops import guided_filter_triton
+
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -58,3 +60,13 @@ def test_no_maps(monkeypatch):
     found, explained = form(maps[:0], index[:0], guide)
     assert found.shape == (0, 13, 18)
     assert explained.shape == (0,)
+
+
+def test_crowds_are_filtered_in_parts(monkeypatch):
+    monkeypatch.setattr(module, "fused_kernels_run", lambda kernels, device: True)
+    colors, valid, maps, index = (one.to(DEVICE) for one in scene())
+    guide = color_guide(colors, valid, radius=1, smoothness=1e-4)
+    whole = module.filter_by(maps, index, guide)
+    monkeypatch.setattr(guided_filter_triton, "CELLS_TOGETHER", 3 * maps[0].numel())
+    for part, expected in zip(module.filter_by(maps, index, guide), whole, strict=True):
+        assert torch.equal(part, expected)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from boxmask.ops import ties
+from boxmask.ops.affinity import neighbor_valid
 from boxmask.ops.contrast import color_contrast
 from boxmask.ops.ties import hidden_cells, plain_ties, tied_neighbors
 
@@ -59,13 +60,16 @@ def test_features_of_half_precision_are_taken_as_they_are(monkeypatch):
     assert torch.equal(tied_neighbors(lab, valid, (features, hidden), **limits).cpu(), expected)
 
 
-def test_no_limit_ties_all(monkeypatch):
-    lab, valid, _, _ = scene(6)
-    limits = {"dilation": 2, "least_similarity": 0.0}
-    expected = tied_neighbors(lab, valid, **limits)
-    assert expected.all()
+def test_no_limit_ties_all_that_count(monkeypatch):
+    lab, valid, features, hidden = scene(6)
+    limits = {"dilation": 2, "least_similarity": 0.0, "reaches": (9.0, 2.5)}
+    expected = [tied_neighbors(lab, valid, one, **limits) for one in (None, (features, hidden))]
+    assert torch.equal(expected[0], neighbor_valid(valid, 2))
+    assert not (expected[1] & ~expected[0]).any()
     fused(monkeypatch)
-    assert torch.equal(tied_neighbors(*on_device(lab, valid), **limits).cpu(), expected)
+    lab, valid, *textures = on_device(lab, valid, features, hidden)
+    for given, plain in zip((None, textures), expected, strict=True):
+        assert torch.equal(tied_neighbors(lab, valid, given, **limits).cpu(), plain)
 
 
 @pytest.mark.parametrize("seed", range(2))

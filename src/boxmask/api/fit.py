@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from boxmask.api.busy_cores import busy_cores_warning
-from boxmask.api.fit_errors import FitErrors, errors_in_words
+from boxmask.api.fit_errors import FitErrors, TellingTrainer, errors_in_words
 from boxmask.api.options import TrainOptions
 from boxmask.api.plan import RunPlan
 from boxmask.api.progress import progress_callbacks, quiet_lightning
@@ -90,9 +90,9 @@ def fit(run: Run, module: TrainingModule) -> None:
         )
 
 
-def _trainer(run: Run) -> pl.Trainer:
+def _trainer(run: Run) -> TellingTrainer:
     recipe, plan, options = run.recipe, run.plan, run.options
-    return pl.Trainer(
+    return TellingTrainer(
         accelerator=options.accelerator,
         devices=options.devices,
         strategy=_strategy(options),

@@ -1,17 +1,18 @@
 """What ends a training, in words of the user; also where it ends a process of several."""
 
 import contextlib
+import os
 import pickle
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
 from torch._dynamo.exc import BackendCompilerFailed
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessException
 
 from boxmask.errors import UserError
 
@@ -48,47 +49,67 @@ class FitErrors:
         return None
 
 
-class ErrorMessenger(Callback):
-    """Writes down what ends a process, for the one that started it: it is told a text alone.
+@dataclass(frozen=True, kw_only=True)
+class ErrorMessenger:
+    """Writes down what ends a process, for the one that started it: that one is told a text alone.
 
-    Args:
+    Attributes:
         errors: which errors can be said in words.
         file: to be written.
     """
 
-    def __init__(self, errors: FitErrors, file: Path) -> None:
-        super().__init__()
-        self.errors = errors
-        self.file = file
+    errors: FitErrors
+    file: Path
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """The first process that has something to say is heard."""
-        found = self.errors.in_words(exception)
-        if found is not None:
-            with contextlib.suppress(FileExistsError), self.file.open("xb") as file:
-                pickle.dump(found, file)
+    def tell(self, error: BaseException) -> None:
+        """Says it, if there is something to say and no other process was first."""
+        found = self.errors.in_words(error)
+        if found is None or self.file.exists():
+            return
+        beside = self.file.with_name(f"{self.file.name}-{os.getpid()}")
+        beside.write_bytes(pickle.dumps(found))
+        beside.replace(self.file)  # whole, also where another process ends this one now
+
+    def told(self) -> UserError | None:
+        """What a process has said."""
+        return pickle.loads(self.file.read_bytes()) if self.file.is_file() else None
+
+
+class TellingTrainer(pl.Trainer):
+    """Lightning's trainer, whose processes say what ends them.
+
+    Lightning tells callbacks of an error in the process that starts the others alone, so what these
+    do is wrapped; where a Lightning to come calls it by another name, errors stay texts.
+    """
+
+    messenger: ErrorMessenger | None = None
+
+    def _fit_impl(self, *given: Any, **named: Any) -> None:
+        try:
+            super()._fit_impl(*given, **named)
+        except Exception as error:
+            if self.messenger is not None:
+                self.messenger.tell(error)
+            raise
 
 
 @contextlib.contextmanager
-def errors_in_words(trainer: pl.Trainer, errors: FitErrors) -> Iterator[None]:
+def errors_in_words(trainer: TellingTrainer, errors: FitErrors) -> Iterator[None]:
     """Errors of the block, or of processes that it started, are raised as the user's.
 
     Raises:
         UserError: If what ends the block can be said in words.
     """
     with tempfile.TemporaryDirectory() as folder:
-        messenger = ErrorMessenger(errors, Path(folder) / "error")
-        trainer.callbacks.append(messenger)  # pyrefly: ignore
+        trainer.messenger = ErrorMessenger(errors=errors, file=Path(folder) / "error")
         try:
             yield
         except Exception as error:
             found = errors.in_words(error)
-            if isinstance(error, ProcessRaisedException) and messenger.file.is_file():
-                found = pickle.loads(messenger.file.read_bytes())
+            if isinstance(error, ProcessException):
+                found = trainer.messenger.told()
             if found is None or found is error:
                 raise
             raise found from error
         finally:
-            trainer.callbacks.remove(messenger)  # pyrefly: ignore
+            trainer.messenger = None

@@ -27,8 +27,17 @@ class _WithNorm(nn.Conv2d):
         with torch.inference_mode(False), torch.no_grad():
             scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
             shift = norm.bias - norm.running_mean * scale
-        self.register_buffer("norm_scale", scale[:, None, None, None], persistent=False)
-        self.register_buffer("norm_shift", shift, persistent=False)
+        self._keep("norm_scale", scale[:, None, None, None])
+        self._keep("norm_shift", shift)
+
+    def _keep(self, name: str, values: Tensor) -> None:
+        """In the same place as before, where somebody may have noted it."""
+        kept = getattr(self, name, None)
+        if kept is None or kept.device != values.device or kept.dtype != values.dtype:
+            self.register_buffer(name, values, persistent=False)
+            return
+        with torch.no_grad():
+            kept.copy_(values)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of both together."""

@@ -8,7 +8,7 @@ asked for as a whole.
 import math
 import warnings
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from boxmask.backbones.stages import PartialMaps
 from boxmask.detectors.detector import Detector
 from boxmask.remarks import Remark
 
+FULL = 0.75  # share of a GPU's memory that steps may take where something is recorded
 LARGEST_SHARE = 0.1  # of a GPU's memory that recordings keep to themselves
 
 
@@ -69,37 +70,50 @@ class Recorded:
 Recorder = Callable[[Callable[[], FixedOutputs]], Recorded]
 
 
-def record_graph(work: Callable[[], FixedOutputs]) -> Recorded:
-    """Records work as a CUDA graph, all in one pool of memory."""
-    now, aside = torch.cuda.current_stream(), torch.cuda.Stream()
-    aside.wait_stream(now)
-    with torch.cuda.stream(aside):
-        work()  # what is set up at the first use is there
-    now.wait_stream(aside)
-    torch.cuda.empty_cache()
-    before = torch.cuda.memory_reserved()
-    graph = torch.cuda.CUDAGraph()
-    # Other threads, which copy pictures, may do what a recording may not.
-    with torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
-        outputs = work()
-    num_bytes = torch.cuda.memory_reserved() - before
-    return Recorded(outputs=outputs, replay=graph.replay, num_bytes=num_bytes)
+class GraphRecorder:
+    """Records work as CUDA graphs, all in one pool of memory: they are never at work together."""
+
+    def __init__(self) -> None:
+        self._pool: Any = None
+
+    def __call__(self, work: Callable[[], FixedOutputs]) -> Recorded:
+        """Work is done twice: once as it is, so that what is set up at its first use is there."""
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        now, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+        aside.wait_stream(now)
+        with torch.cuda.stream(aside):
+            work()
+        now.wait_stream(aside)
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_reserved()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Other threads, which copy pictures, may do what a recording may not.
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                outputs = work()
+        finally:
+            torch.cuda.set_stream(now)
+        num_bytes = torch.cuda.memory_reserved() - before
+        return Recorded(outputs=outputs, replay=graph.replay, num_bytes=num_bytes)
 
 
 class FixedPass:
     """`fixed_outputs`, which on a GPU are recorded when pictures of a size come a second time.
 
-    What it returns is overwritten by the next call: a step is to be over by then, with its backward
-    pass. Weights may move, but only in place. Nothing is recorded for detectors that are not
-    `steady`, that are compiled, without a gradient (there is no step then), or beyond
-    `LARGEST_SHARE` of the memory; where a recording fails, all goes on without.
+    What it returns is overwritten by the next call, whatever its pictures: a step is to be over by
+    then, with its backward pass, which else says so. Weights may move, but only in place. Nothing
+    is recorded for detectors that are not `steady`, that are compiled, without a gradient (there is
+    no step then), once recordings have taken `LARGEST_SHARE` of the memory, or where steps have
+    taken nearly all of it; where a recording fails, all goes on without.
 
     Args:
         record: how work is recorded; None for CUDA graphs, on a GPU alone.
     """
 
     def __init__(self, record: Recorder | None = None) -> None:
-        self._record = record
+        self._record = record or GraphRecorder()
+        self._on_gpus_alone = record is None
         self._seen: set[Hashable] = set()
         self._recordings: dict[Hashable, _Recording] = {}
         self._closed = False
@@ -119,17 +133,23 @@ class FixedPass:
         self._seen.add(key)
         if found is None:
             return fixed_outputs(detector, teacher, images, valid)
+        for recording in self._recordings.values():  # one's outputs may be in another's way
+            torch.autograd.graph.increment_version(recording.tensors)
         return found.of(images, valid)
 
     def _worth(self, teacher: Detector, images: Tensor) -> bool:
         on_gpu = images.device.type == "cuda" and torch.cuda.is_available()
-        return teacher.steady and torch.is_grad_enabled() and (on_gpu or self._record is not None)
+        return teacher.steady and torch.is_grad_enabled() and (on_gpu or not self._on_gpus_alone)
 
     def _recorded(
         self, detector: Detector, teacher: Detector, images: Tensor, valid: Tensor
     ) -> "_Recording | None":
         """A recording for pictures of this size; None where it cannot be made."""
         if any(m._compiled_call_impl is not None for m in teacher.modules()):
+            self._closed = True
+            return None
+        total, most = _memory_of(images.device)
+        if most > FULL * total:
             self._closed = True
             return None
         images, valid = images.clone(), valid.clone()
@@ -142,16 +162,19 @@ class FixedPass:
                 return fixed_outputs(detector, teacher, images, valid)
 
         try:
-            recorded = (self._record or record_graph)(work)
+            recorded = self._record(work)
         except RuntimeError as problem:
             self._closed = True
             reason = f"{type(problem).__name__}: {problem}".splitlines()[0]
             warnings.warn(f"the teacher's pass is not recorded: {reason}", Remark, stacklevel=2)
             return None
-        made = _Recording(images=images, valid=valid, recorded=recorded)
+        made = _Recording(
+            images=images, valid=valid, recorded=recorded, tensors=tensors_of(recorded.outputs)
+        )
+        # The one that goes beyond is kept: while others live, so does the memory of all.
         taken = sum(one.num_bytes for one in (*self._recordings.values(), made))
-        self._closed = taken > LARGEST_SHARE * _memory_of(images.device)
-        return None if self._closed else made
+        self._closed = taken > LARGEST_SHARE * total
+        return made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +182,7 @@ class _Recording:
     images: Tensor  # copies, which the recorded work reads
     valid: Tensor
     recorded: Recorded
+    tensors: list[Tensor]  # of its outputs
 
     @property
     def num_bytes(self) -> int:
@@ -183,18 +207,20 @@ def _precision(images: Tensor) -> torch.dtype | None:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
-def _memory_of(device: torch.device) -> float:
-    """Bytes in all; without end where nobody counts."""
+def _memory_of(device: torch.device) -> tuple[float, float]:
+    """Bytes in all, without end where nobody counts, and the most that has been in use."""
     if device.type != "cuda":
-        return math.inf
-    return torch.cuda.get_device_properties(device).total_memory
+        return math.inf, 0.0
+    total = torch.cuda.get_device_properties(device).total_memory
+    return total, torch.cuda.max_memory_allocated(device)
 
 
-_POOLS: list[Any] = []
-
-
-def _pool() -> Any:
-    """One for all recordings: they are never at work together."""
-    if not _POOLS:
-        _POOLS.append(torch.cuda.graph_pool_handle())
-    return _POOLS[0]
+def tensors_of(outputs: Any) -> list[Tensor]:
+    """All tensors in data classes, lists and tuples."""
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    if is_dataclass(outputs):
+        parts = [getattr(outputs, one.name) for one in fields(outputs)]
+    else:
+        parts = outputs if isinstance(outputs, list | tuple) else []
+    return [tensor for part in parts for tensor in tensors_of(part)]

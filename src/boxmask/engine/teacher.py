@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -37,7 +38,10 @@ class MovingAverage(nn.Module, Generic[Model]):
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         (mine, my_buffers), (theirs, buffers) = _tensors_of(self.model), _tensors_of(model)
         torch._foreach_lerp_(mine, theirs, 1 - decay)
-        if not _are(self._same, my_buffers + buffers):
+        # Norms in training write into their statistics without a trace.
+        if any(norm.training for norm in _norms_of(model)) or not _are(
+            self._same, my_buffers + buffers
+        ):
             torch._foreach_copy_(my_buffers, buffers)
             self._same = [(one, one._version) for one in my_buffers + buffers]
         self.updates += 1
@@ -60,11 +64,21 @@ class MovingAverage(nn.Module, Generic[Model]):
 
 
 def _are(known: list[tuple[Tensor, int]], tensors: list[Tensor]) -> bool:
-    """Whether these are the known tensors, and nothing has been written into them since."""
+    """Whether these are the known tensors, and nothing that leaves a trace has changed them."""
     return len(known) == len(tensors) and all(
         one is tensor and tensor._version == version
         for (one, version), tensor in zip(known, tensors, strict=True)
     )
+
+
+_NORMS: WeakKeyDictionary[nn.Module, list[_BatchNorm]] = WeakKeyDictionary()
+
+
+def _norms_of(model: nn.Module) -> list[_BatchNorm]:
+    """The batch norms of a model, looked up once."""
+    if model not in _NORMS:
+        _NORMS[model] = [one for one in model.modules() if isinstance(one, _BatchNorm)]
+    return _NORMS[model]
 
 
 _PLACES: WeakKeyDictionary[nn.Module, list[Any]] = WeakKeyDictionary()

@@ -133,8 +133,9 @@ def difference_of_ties(device: torch.device) -> float:
     expected = cells_in_boxes((boxes * (contrast <= limit)[:, None]).split([1, 2]), 4, (9, 14))
     given, limits = (lab, outside, (features, expected)), {"dilation": 2, "least_similarity": 0.1}
     forms = (ties_triton.tied_neighbors, plain_ties)
-    ties = [form(*given, **limits, reaches=(17.1, 1.33)).float().mean() for form in forms]
-    return _largest_difference([(hidden.float(), ties[0]), (expected.float(), ties[1])])
+    fused, plain = (form(*given, **limits, reaches=(17.1, 1.33)) for form in forms)
+    pairs = ((hidden, expected), (fused, plain))
+    return max(float((one != other).float().mean()) for one, other in pairs)
 
 
 def _largest_difference(found: list[tuple[Tensor, ...]]) -> float:

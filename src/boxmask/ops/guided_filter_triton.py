@@ -12,6 +12,7 @@ from torch import Tensor
 from boxmask.ops.fused import launch
 
 BLOCK, WARPS = 128, 4  # cells of a program
+CELLS_TOGETHER = 2**22  # of whole maps that are filtered at a time: bounds the memory of crowds
 LINEAR = 5  # maps of a window's linear function: three slopes, height, mean of the mask
 
 
@@ -57,15 +58,19 @@ def filtered_maps(
     number, height, width = maps.shape
     blocks = triton.cdiv(height * width, BLOCK)
     maps, colors = maps.contiguous(), colors.float().contiguous()
-    linear = maps.new_empty((number, LINEAR, height, width))
     found, errors = torch.empty_like(maps), maps.new_empty((number, blocks, 2))
+    together = max(CELLS_TOGETHER // max(height * width, 1), 1)
+    linear = maps.new_empty((min(together, number), LINEAR, height, width))
     sizes = {"RADIUS": radius, "blocks": blocks, "BLOCK": BLOCK, "num_warps": WARPS}
-    given = maps, image_index, colors, guide, linear
-    launch(_fit, (number * blocks,), *given, height, width, **sizes)
-    launch(
-        _join, (number * blocks,), *given, found, errors, height, width,
-        NO_BORDER=no_border, **sizes,
-    )  # fmt: skip
+    for start in range(0, number, together):
+        part = slice(start, start + together)
+        grid = (len(maps[part]) * blocks,)
+        given = maps[part], image_index[part], colors, guide, linear
+        launch(_fit, grid, *given, height, width, **sizes)
+        launch(
+            _join, grid, *given, found[part], errors[part], height, width,
+            NO_BORDER=no_border, **sizes,
+        )  # fmt: skip
     return found, errors.sum(dim=1)
 
 

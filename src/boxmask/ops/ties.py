@@ -71,6 +71,8 @@ def plain_ties(
 ) -> Tensor:
     """`tied_neighbors`, operator by operator."""
     alike = color_similarity(lab, valid, dilation) >= least_similarity
+    if least_similarity <= 0:  # which pairs that do not count have, too
+        alike = neighbor_valid(valid, dilation)
     if textures is None:
         return alike
     features, hidden = textures

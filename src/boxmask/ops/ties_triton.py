@@ -42,8 +42,7 @@ def tied_neighbors(
         (B, 8, h, w) bool.
     """
     batch, _, height, width = lab.shape
-    alone = int(least_similarity <= 0)  # cells whose neighbour is not on the map
-    tied = torch.full((batch, 8, height, width), alone, dtype=torch.uint8, device=lab.device)
+    tied = torch.zeros((batch, 8, height, width), dtype=torch.uint8, device=lab.device)
     valid = valid.contiguous().view(torch.uint8)
     features, hidden, scales = lab, valid, lab  # not looked at
     if textures is not None:
@@ -236,7 +235,7 @@ def _tie(
         other = y_other * width + x_other
         pair = own_valid & (tl.load(valid + other, mask=there, other=0) != 0)
         distance = _distance(lab, cell, other, cells, there)
-        tie = tl.where(pair, tl.exp(distance * -0.5), 0.0) >= LEAST
+        tie = pair & (tl.exp(distance * -0.5) >= LEAST)
         if TEXTURES:
             hides = own_hidden | (tl.load(hidden + other, mask=there, other=0) != 0)
             asked = hides & pair
