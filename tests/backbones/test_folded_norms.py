@@ -118,3 +118,19 @@ def test_a_convolution_that_is_needed_without_its_norm_is_left_alone():
     assert fold_frozen_norms(body) == 0
     assert torch.equal(body(images)[0], expected[0])
     copy.deepcopy(body).load_state_dict(body.state_dict())
+
+
+def test_other_weights_come_into_the_same_places():
+    """A recorded graph reads there."""
+    body, other = frozen_body("resnet18"), frozen_body("resnet18")
+    fold_frozen_norms(body)
+    kept = [b for name, b in body.named_buffers() if name.endswith(("norm_scale", "norm_shift"))]
+    places, before = [one.data_ptr() for one in kept], [one.clone() for one in kept]
+    body.load_state_dict(other.state_dict())
+    now = [b for name, b in body.named_buffers() if name.endswith(("norm_scale", "norm_shift"))]
+    assert len(now) == 40
+    assert [one.data_ptr() for one in now] == places
+    assert not any(torch.equal(one, old) for one, old in zip(now, before, strict=True))
+    images = torch.rand(1, 3, 64, 64)
+    for found, expected in zip(body(images), other(images), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
