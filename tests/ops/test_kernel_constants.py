@@ -14,7 +14,8 @@ def work(size):
     lab, valid = torch.rand(2, 3, *size), torch.ones(2, *size, dtype=torch.bool)
     features, boxes = torch.rand(2, 5, *size), [torch.rand(2, 4), torch.rand(1, 4)]
     hidden = ties.hidden_cells(lab, valid, boxes, 4, 1.0)
-    ties.tied_neighbors(lab, valid, (features, hidden), dilation=2, least_similarity=0.3)
+    textures = ties.Textures(features=features, hidden=hidden, color_reach=9.0, feature_reach=2.5)
+    ties.tied_neighbors(lab, valid, textures, dilation=2, least_similarity=0.3)
     guide = guided_filter.color_guide(lab, valid, radius=2, smoothness=1e-4)
     guided_filter.filter_by(torch.rand(3, *size), torch.tensor([0, 1, 1]), guide)
     logits = torch.rand(2, *size, requires_grad=True)

@@ -6,7 +6,7 @@ import torch
 from boxmask.ops import ties
 from boxmask.ops.affinity import neighbor_valid
 from boxmask.ops.contrast import color_contrast
-from boxmask.ops.ties import hidden_cells, plain_ties, tied_neighbors
+from boxmask.ops.ties import Textures, hidden_cells, plain_ties, tied_neighbors
 
 pytest.importorskip("triton")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -26,6 +26,10 @@ def scene(seed, size=(9, 17), channels=33):
     return lab, valid, features, hidden
 
 
+def textures_of(features, hidden):
+    return Textures(features=features, hidden=hidden, color_reach=9.0, feature_reach=2.5)
+
+
 def fused(monkeypatch):
     """What is asked for on this device is done by the kernels."""
     monkeypatch.setattr(ties, "fused_kernels_run", lambda kernels, device: True)
@@ -38,37 +42,40 @@ def on_device(*given):
 @pytest.mark.parametrize("dilation", [1, 2, 30])
 def test_ties_equal_the_plain_form(monkeypatch, dilation):
     lab, valid, features, hidden = scene(dilation)
-    limits = {"dilation": dilation, "least_similarity": 0.2, "reaches": (9.0, 2.5)}
-    expected = plain_ties(lab, valid, (features, hidden), **limits)
+    limits = {"dilation": dilation, "least_similarity": 0.2}
+    expected = plain_ties(lab, valid, textures_of(features, hidden), **limits)
     by_color = plain_ties(lab, valid, None, **limits)
     assert dilation == 30 or (expected != by_color).any()
     fused(monkeypatch)
     lab, valid, features, hidden = on_device(lab, valid, features, hidden)
     assert torch.equal(tied_neighbors(lab, valid, None, **limits).cpu(), by_color)
     for layout in (torch.contiguous_format, torch.channels_last):
-        textures = features.to(memory_format=layout), hidden
+        textures = textures_of(features.to(memory_format=layout), hidden)
         assert torch.equal(tied_neighbors(lab, valid, textures, **limits).cpu(), expected)
 
 
 def test_features_of_half_precision_are_taken_as_they_are(monkeypatch):
     lab, valid, features, hidden = scene(5)
     features = features.bfloat16()
-    limits = {"dilation": 2, "least_similarity": 0.2, "reaches": (9.0, 2.5)}
-    expected = plain_ties(lab, valid, (features, hidden), **limits)
+    limits = {"dilation": 2, "least_similarity": 0.2}
+    expected = plain_ties(lab, valid, textures_of(features, hidden), **limits)
     fused(monkeypatch)
     lab, valid, features, hidden = on_device(lab, valid, features, hidden)
-    assert torch.equal(tied_neighbors(lab, valid, (features, hidden), **limits).cpu(), expected)
+    textures = textures_of(features, hidden)
+    assert torch.equal(tied_neighbors(lab, valid, textures, **limits).cpu(), expected)
 
 
 def test_no_limit_ties_all_that_count(monkeypatch):
     lab, valid, features, hidden = scene(6)
-    limits = {"dilation": 2, "least_similarity": 0.0, "reaches": (9.0, 2.5)}
-    expected = [tied_neighbors(lab, valid, one, **limits) for one in (None, (features, hidden))]
+    limits = {"dilation": 2, "least_similarity": 0.0}
+    both = None, textures_of(features, hidden)
+    expected = [tied_neighbors(lab, valid, one, **limits) for one in both]
     assert torch.equal(expected[0], neighbor_valid(valid, 2))
     assert not (expected[1] & ~expected[0]).any()
     fused(monkeypatch)
-    lab, valid, *textures = on_device(lab, valid, features, hidden)
-    for given, plain in zip((None, textures), expected, strict=True):
+    lab, valid, features, hidden = on_device(lab, valid, features, hidden)
+    both = None, textures_of(features, hidden)
+    for given, plain in zip(both, expected, strict=True):
         assert torch.equal(tied_neighbors(lab, valid, given, **limits).cpu(), plain)
 
 

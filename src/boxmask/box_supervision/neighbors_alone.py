@@ -5,9 +5,10 @@ from torch import Tensor
 
 from boxmask.box_supervision.pairwise_loss import PairwiseLossSettings
 from boxmask.box_supervision.projection_loss import projection_distances
-from boxmask.ops.affinity import color_similarity, lab_at_stride
+from boxmask.ops.affinity import lab_at_stride
 from boxmask.ops.masks import boxes_of_masks, sample_at_stride
 from boxmask.ops.pairwise import pairwise_sum
+from boxmask.ops.ties import tied_neighbors
 from boxmask.structures import Batch
 
 PAIRWISE = PairwiseLossSettings()  # colours alone
@@ -37,8 +38,12 @@ def masks_of_neighbors(batch: Batch, inside: Tensor, image_index: Tensor) -> Ten
     """
     stride = batch.images.shape[-1] // inside.shape[-1]
     valid = sample_at_stride(batch.valid, stride)
-    colors = color_similarity(lab_at_stride(batch.images, stride), valid, PAIRWISE.dilation)
-    similar = colors >= PAIRWISE.color_threshold
+    similar = tied_neighbors(
+        lab_at_stride(batch.images, stride),
+        valid,
+        dilation=PAIRWISE.dilation,
+        least_similarity=PAIRWISE.color_threshold,
+    )
     columns, rows = inside.any(dim=1), inside.any(dim=2)
     logits = _ellipses(inside).requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=RATE)

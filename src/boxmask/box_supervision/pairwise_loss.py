@@ -9,7 +9,7 @@ from torch import Tensor
 from boxmask.box_supervision.weak_loss import LossContext, WeakLoss
 from boxmask.ops.masks import sample_at_stride
 from boxmask.ops.pairwise import pairwise_sum
-from boxmask.ops.ties import hidden_cells, tied_neighbors
+from boxmask.ops.ties import Textures, hidden_cells, tied_neighbors
 from boxmask.structures import LossSum
 
 
@@ -88,21 +88,23 @@ class PairwiseLoss(WeakLoss):
         """Which neighbours must agree: (B, 8, h, w) bool on the grid of the masks."""
         settings, lab = self.settings, context.lab(stride)
         valid = sample_at_stride(context.batch.valid, stride)
-        textures, reaches = None, (1.0, 1.0)
-        gate = settings.gate
+        textures, gate = None, settings.gate
         if gate is not None and context.appearance is not None:
             boxes = [one.boxes for one in context.batch.targets]
             hidden = hidden_cells(lab, context.outside(stride), boxes, stride, gate.hidden_below)
-            reaches = gate.color_reach, gate.feature_reach
             if hidden.device.type != "cpu" or bool(hidden.any()):  # only a CPU knows at once
-                textures = _on_grid(context.appearance, lab), hidden
+                textures = Textures(
+                    features=_on_grid(context.appearance, lab),
+                    hidden=hidden,
+                    color_reach=gate.color_reach,
+                    feature_reach=gate.feature_reach,
+                )
         return tied_neighbors(
             lab,
             valid,
             textures,
             dilation=settings.dilation,
             least_similarity=settings.color_threshold,
-            reaches=reaches,
         )
 
 

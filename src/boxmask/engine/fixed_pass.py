@@ -105,7 +105,7 @@ class FixedPass:
     then, with its backward pass, which else says so. Weights may move, but only in place. Nothing
     is recorded for detectors that are not `steady`, that are compiled, without a gradient (there is
     no step then), once recordings have taken `LARGEST_SHARE` of the memory, or where steps have
-    taken nearly all of it; where a recording fails, all goes on without.
+    taken more than `FULL` of it; where a recording fails, all goes on without.
 
     Args:
         record: how work is recorded; None for CUDA graphs, on a GPU alone.

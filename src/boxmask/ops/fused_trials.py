@@ -119,7 +119,7 @@ def difference_of_ties(device: torch.device) -> float:
     from boxmask.ops import ties_triton
     from boxmask.ops.boxes import cells_in_boxes
     from boxmask.ops.contrast import color_contrast
-    from boxmask.ops.ties import plain_ties
+    from boxmask.ops.ties import Textures, plain_ties
 
     random = torch.Generator().manual_seed(0)
     steps = torch.randint(8, (2, 3, 9, 14), generator=random)  # no two distances are close
@@ -131,9 +131,11 @@ def difference_of_ties(device: torch.device) -> float:
     limit = float(contrast.median()) + 0.01
     hidden = ties_triton.hidden_cells(lab, outside, boxes, image_index, 4, limit)
     expected = cells_in_boxes((boxes * (contrast <= limit)[:, None]).split([1, 2]), 4, (9, 14))
-    given, limits = (lab, outside, (features, expected)), {"dilation": 2, "least_similarity": 0.1}
+    textures = Textures(features=features, hidden=expected, color_reach=17.1, feature_reach=1.33)
     forms = (ties_triton.tied_neighbors, plain_ties)
-    fused, plain = (form(*given, **limits, reaches=(17.1, 1.33)) for form in forms)
+    fused, plain = (
+        form(lab, outside, textures, dilation=2, least_similarity=0.1) for form in forms
+    )
     pairs = ((hidden, expected), (fused, plain))
     return max(float((one != other).float().mean()) for one, other in pairs)
 

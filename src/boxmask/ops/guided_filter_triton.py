@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from boxmask.ops.cells_triton import cells_of_program
 from boxmask.ops.fused import launch
 
 BLOCK, WARPS = 128, 4  # cells of a program
@@ -91,11 +92,8 @@ def _guide(
     height, width, blocks,
     SMOOTHNESS: tl.constexpr, RADIUS: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    image = (tl.program_id(0) // blocks).to(tl.int64)
+    image, cell, exists, y, x = cells_of_program(height, width, blocks, BLOCK)
     cells = height * width
-    cell = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    exists = cell < cells
-    y, x = cell // width, cell % width
     colors += image * 3 * cells
     valid += image * cells
     maps += image * 11 * cells + cell
@@ -160,12 +158,9 @@ def _fit(
     height, width, blocks,
     RADIUS: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    number = (tl.program_id(0) // blocks).to(tl.int64)
+    number, cell, exists, y, x = cells_of_program(height, width, blocks, BLOCK)
     image = tl.load(image_index + number).to(tl.int64)
     cells = height * width
-    cell = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    exists = cell < cells
-    y, x = cell // width, cell % width
     maps += number * cells
     colors += image * 3 * cells
     guide += image * 11 * cells
@@ -210,12 +205,9 @@ def _join(
     height, width, blocks,
     NO_BORDER: tl.constexpr, RADIUS: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    number = (tl.program_id(0) // blocks).to(tl.int64)
+    number, cell, exists, y, x = cells_of_program(height, width, blocks, BLOCK)
     image = tl.load(image_index + number).to(tl.int64)
     cells = height * width
-    cell = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    exists = cell < cells
-    y, x = cell // width, cell % width
     maps += number * cells
     colors += image * 3 * cells
     guide += image * 11 * cells

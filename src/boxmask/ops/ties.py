@@ -4,6 +4,7 @@ On a CUDA device Triton's kernels do it (`ops/ties_triton.py`), elsewhere the pl
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,53 +22,55 @@ from boxmask.ops.fused import fused_kernels_run
 from boxmask.waitless import numbered
 
 
+@dataclass(frozen=True, kw_only=True)
+class Textures:
+    """What ties neighbours where an object hides in colour.
+
+    Attributes:
+        features: (B, C, h, w).
+        hidden: (B, h, w) bool, cells of objects that hide: pairs with an end in one of these must
+            be alike in both, colours and standardized features.
+        color_reach: in LAB units.
+        feature_reach: of standardized features. The distances, each in its reach, must sum to less
+            than 1.
+    """
+
+    features: Tensor
+    hidden: Tensor
+    color_reach: float
+    feature_reach: float
+
+
 def tied_neighbors(
     lab: Tensor,
     valid: Tensor,
-    textures: tuple[Tensor, Tensor] | None = None,
+    textures: Textures | None = None,
     *,
     dilation: int,
     least_similarity: float,
-    reaches: tuple[float, float] = (1.0, 1.0),
 ) -> Tensor:
     """Which neighbours are alike enough.
 
     Args:
         lab: (B, 3, h, w) float32 CIE-LAB colours.
         valid: (B, h, w) bool, cells that count; a pair with an end that does not is not alike.
-        textures: features (B, C, h, w), and cells (B, h, w) bool of objects that hide in colour:
-            pairs with an end in one of these ask both, colours and features. None: colours alone.
+        textures: None for colours alone.
         dilation: cells from a cell to its neighbours.
         least_similarity: of colours, in 0..1, see `color_similarity`.
-        reaches: of the distances of colours, in LAB units, and of standardized features; where
-            both are asked, the distances, each in its reach, must sum to less than 1.
 
     Returns:
         (B, 8, h, w) bool, neighbours in the order of `NEIGHBORS`.
     """
     form = plain_ties
     if fused_kernels_run("ties", lab.device):
-        from boxmask.ops import ties_triton
+        from boxmask.ops import ties_triton  # Triton is not everywhere
 
         form = ties_triton.tied_neighbors
-    return form(
-        lab,
-        valid,
-        textures,
-        dilation=dilation,
-        least_similarity=least_similarity,
-        reaches=reaches,
-    )
+    return form(lab, valid, textures, dilation=dilation, least_similarity=least_similarity)
 
 
 def plain_ties(
-    lab: Tensor,
-    valid: Tensor,
-    textures: tuple[Tensor, Tensor] | None,
-    *,
-    dilation: int,
-    least_similarity: float,
-    reaches: tuple[float, float],
+    lab: Tensor, valid: Tensor, textures: Textures | None, *, dilation: int, least_similarity: float
 ) -> Tensor:
     """`tied_neighbors`, operator by operator."""
     alike = color_similarity(lab, valid, dilation) >= least_similarity
@@ -75,11 +78,11 @@ def plain_ties(
         alike = neighbor_valid(valid, dilation)
     if textures is None:
         return alike
-    features, hidden = textures
-    distance = neighbor_distances(lab, dilation) / reaches[0]
-    distance += neighbor_distances(standardized(features.float(), valid), dilation) / reaches[1]
+    features = standardized(textures.features.float(), valid)
+    distance = neighbor_distances(lab, dilation) / textures.color_reach
+    distance += neighbor_distances(features, dilation) / textures.feature_reach
     near = (distance < 1) & neighbor_valid(valid, dilation)
-    one_end = hidden[:, None] | neighbors(hidden, dilation)
+    one_end = textures.hidden[:, None] | neighbors(textures.hidden, dilation)
     return torch.where(one_end, near, alike)
 
 

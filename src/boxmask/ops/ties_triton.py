@@ -10,8 +10,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from boxmask.ops.cells_triton import cells_of_program
 from boxmask.ops.contrast import frame_shares, middle_shares
 from boxmask.ops.fused import launch
+from boxmask.ops.ties import Textures
 
 BLOCK, CHANNELS = 64, 32  # cells of a program, and channels that it looks at together
 TILE = (8, 64)  # cells of a box that are marked together
@@ -22,31 +24,18 @@ WARPS = 4
 def tied_neighbors(
     lab: Tensor,
     valid: Tensor,
-    textures: tuple[Tensor, Tensor] | None,
+    textures: Textures | None,
     *,
     dilation: int,
     least_similarity: float,
-    reaches: tuple[float, float],
 ) -> Tensor:
-    """See `boxmask.ops.ties.tied_neighbors`; `textures` are features and hidden cells.
-
-    Args:
-        lab: (B, 3, h, w) float32 colours.
-        valid: (B, h, w) bool.
-        textures: (B, C, h, w) features of any type and layout, and (B, h, w) bool; or None.
-        dilation: cells from a cell to its neighbours.
-        least_similarity: of colours.
-        reaches: of colours and of features.
-
-    Returns:
-        (B, 8, h, w) bool.
-    """
+    """See `boxmask.ops.ties.tied_neighbors`; features may have any type and layout."""
     batch, _, height, width = lab.shape
     tied = torch.zeros((batch, 8, height, width), dtype=torch.uint8, device=lab.device)
     valid = valid.contiguous().view(torch.uint8)
     features, hidden, scales = lab, valid, lab  # not looked at
     if textures is not None:
-        features, hidden = textures[0], textures[1].contiguous().view(torch.uint8)
+        features, hidden = textures.features, textures.hidden.contiguous().view(torch.uint8)
         scales = inverse_spreads(features, valid)
     channels = features.shape[1]
     blocks = triton.cdiv(height * width, BLOCK)
@@ -65,8 +54,8 @@ def tied_neighbors(
         channels=channels,
         DILATION=dilation,
         LEAST=least_similarity,
-        COLOR_REACH=reaches[0],
-        FEATURE_REACH=reaches[1],
+        COLOR_REACH=1.0 if textures is None else textures.color_reach,
+        FEATURE_REACH=1.0 if textures is None else textures.feature_reach,
         TEXTURES=textures is not None,
         blocks=blocks,
         BLOCK=BLOCK,
@@ -215,11 +204,8 @@ def _tie(
     COLOR_REACH: tl.constexpr, FEATURE_REACH: tl.constexpr, TEXTURES: tl.constexpr,
     BLOCK: tl.constexpr, CHANNELS: tl.constexpr,
 ) -> None:  # fmt: skip
-    image = (tl.program_id(0) // blocks).to(tl.int64)
+    image, cell, exists, y, x = cells_of_program(height, width, blocks, BLOCK)
     cells = height * width
-    cell = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    exists = cell < cells
-    y, x = cell // width, cell % width
     lab += image * 3 * cells
     valid += image * cells
     hidden += image * cells
